@@ -1,0 +1,58 @@
+# The same verbs for people and for CI. Each makes what it needs; the environment is .venv, made again when
+# settings.ini, setup.py or constraints.txt change.
+PYTHON ?= python3
+FLAGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEPS := settings.ini setup.py constraints.txt
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab export readme hooks pins clean
+
+help: ## this list
+	@echo "make VERB, where VERB is one of"
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+demo: .venv/.runtime ## animate a still from a video; writes results/demo/
+	$(BIN)/x2face demo
+
+test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow cells too)
+	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest
+
+lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
+	$(BIN)/jupyter lab nbs --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+
+export: .venv/.dev ## write x2face_nb/ from the notebooks
+	$(BIN)/nbdev_export
+
+readme: .venv/.dev ## write README.md from nbs/index.ipynb
+	$(BIN)/python tools/house.py readme
+
+hooks: .venv/.dev ## check notebooks before each commit in this clone (git config core.hooksPath)
+	git config --local core.hooksPath .githooks
+
+pins: .venv/.dev ## write constraints.txt and environment.yml from what is installed in .venv
+	$(BIN)/python tools/house.py pins
+
+clean: ## remove the environment, builds and caches
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+.venv/.python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON); install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "x2face_nb needs Python 3.10 or newer, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1); name another: make PYTHON=/path/to/python3"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/.runtime: .venv/.python $(DEPS)
+	@echo "Installing what the demo needs into .venv (some minutes)"
+	$(PIP) -e .
+	@tools/check_opencv $(BIN)/python
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@echo "Installing what the tests and notebooks need into .venv"
+	$(PIP) -e '.[dev]'
+	@touch $@

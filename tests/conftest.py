@@ -1,0 +1,26 @@
+"A cache of its own for every run, and the counts as the last line."
+import atexit
+import os
+import shutil
+import tempfile
+import time
+
+
+def pytest_sessionstart(session):
+    "Before any test is collected; programs that tests start take over the environment."
+    tmp = tempfile.mkdtemp(prefix="x2face-test-")
+    os.environ.update(X2FACE_CACHE=f"{tmp}/cache", IPYTHONDIR=f"{tmp}/ipython", MPLBACKEND="agg")
+    atexit.register(finish, session.config.pluginmanager.get_plugin("terminalreporter"), tmp, time.monotonic())
+
+
+def finish(
+    reporter, # pytest's, which counted
+    tmp:str, # the folder of this run's caches
+    start:float, # seconds
+):
+    "Registered first, so called last: nothing that a notebook left behind can print after it."
+    shutil.rmtree(tmp, ignore_errors=True)
+    n = {k: len(v) for k, v in reporter.stats.items()}
+    passed, failed = n.get("passed", 0) + n.get("xpassed", 0), n.get("failed", 0) + n.get("error", 0)
+    print(f"wall time {time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed, {n.get('skipped', 0) + n.get('xfailed', 0)} skipped", flush=True)

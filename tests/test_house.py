@@ -1,0 +1,95 @@
+"The files made from other files agree with them, and the package holds what it says."
+import ast
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+
+import house
+import pytest
+from packaging.utils import canonicalize_name
+
+CFG = house.settings()
+LIB = house.ROOT / CFG["lib_path"]
+
+
+def test_package_is_what_the_notebooks_export(): assert house.export_drift() == [], "run make export"
+
+
+def test_pyflakes():
+    r = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", LIB.name, "tests", "tools", "setup.py"],
+                       cwd=house.ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def test_readme_is_the_index(): assert (house.ROOT / "README.md").read_text() == house.readme(), "run make readme"
+
+
+def test_links_of_the_readme_lead_somewhere():
+    text = house.from_root("[a](00_core.ipynb) [b](../LICENSE) [c](https://x.org/y) <img src=\"../results/x.png\">")
+    assert text == "[a](nbs/00_core.ipynb) [b](LICENSE) [c](https://x.org/y) <img src=\"results/x.png\">"
+    assert [l for l in house.links(house.readme()) if not (house.ROOT / l).exists()] == []
+
+
+def test_index_names_every_module():
+    lessons = {str(p.relative_to(house.ROOT)) for p in house.notebooks() if p.parent.name == "nbs" and p.name != "index.ipynb"}
+    assert lessons <= set(house.links(house.readme())), "add the notebook to the table in nbs/index.ipynb"
+
+
+@pytest.mark.parametrize("req", house.requirements(), ids=lambda r: r.name)
+def test_requirement_is_pinned(req):
+    version = house.pinned().get(canonicalize_name(req.name))
+    assert version and req.specifier.contains(version), f"{req} is pinned at {version}: run make pins"
+
+
+def test_environment_has_the_pins(): assert (house.ROOT / "environment.yml").read_text() == house.environment(), "run make pins"
+
+
+def test_pins_hold_no_place(): assert not any(s in (house.ROOT / "constraints.txt").read_text() for s in ("@", "://", "file:", "+"))
+
+
+def imports(path):
+    "Top-level names that a module imports."
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import): yield from (a.name.split(".")[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split(".")[0]
+
+
+def test_imports_are_declared():
+    declared = {canonicalize_name(r.name) for k in ("requirements", "eval_requirements") for r in CFG[k]}
+    names = {n for p in LIB.glob("*.py") for n in imports(p)} - set(sys.stdlib_module_names) - {LIB.name}
+    dists = packages_distributions()
+    undeclared = {n for n in names if not declared & {canonicalize_name(d) for d in dists.get(n, [])}}
+    assert undeclared == set(), "add their distributions to settings.ini"
+
+
+def test_wheel(tmp_path):
+    "Holds every module, the weights, the JavaScript, the console script and the requirements."
+    data = [p for d in ("pretrained", "static") for p in (LIB / d).glob("*") if p.is_file()]
+    code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
+    src = tmp_path / "src"
+    shutil.copytree(LIB, src / LIB.name)
+    for f in ("settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"): shutil.copy(house.ROOT / f, src)
+    subprocess.run([sys.executable, "-c", code], cwd=src, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as z:
+        names = set(z.namelist())
+        info = next(n for n in names if n.endswith("/METADATA")).rsplit("/", 1)[0]
+        metadata, scripts = z.read(f"{info}/METADATA").decode(), z.read(f"{info}/entry_points.txt").decode()
+    assert {str(p.relative_to(house.ROOT)) for p in [*LIB.glob("*.py"), *data]} <= names
+    assert "x2face = x2face_nb.cli:main" in scripts
+    for extra in ("eval", "dev"): assert f"Provides-Extra: {extra}" in metadata
+    assert metadata.count("Requires-Dist: ") == len(house.requirements()) + len(CFG["eval_requirements"])  # dev includes eval
+
+
+def test_last_line_counts(tmp_path):
+    "Errors count as failed, the exit status stays, and nothing printed on the way out follows the counts."
+    shutil.copy(house.ROOT / "tests/conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "import atexit, pytest\natexit.register(print, 'bye')\n"
+        "@pytest.fixture\ndef broken(): raise RuntimeError\n"
+        "def test_error(broken): pass\ndef test_fail(): assert 0\ndef test_skip(): pytest.skip()\ndef test_pass(): pass\n")
+    r = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path], cwd=tmp_path, capture_output=True, text=True)
+    *_, bye, wall, last = r.stdout.splitlines()
+    assert bye == "bye" and wall.startswith("wall time ") and last == "1 passed, 2 failed, 1 skipped" and r.returncode == 1

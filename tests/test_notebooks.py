@@ -1,0 +1,29 @@
+"Every notebook runs, is clean and small."
+import os
+
+import house
+import pytest
+from nbdev.config import get_config
+from nbdev.test import test_nb as run_nb
+
+NOTEBOOKS = house.notebooks()
+LIMIT = 1_000_000  # bytes
+
+
+def name(path): return str(path.relative_to(house.ROOT / "nbs"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_runs(path, monkeypatch):
+    "As `nbdev_test` does, without the cells flagged in settings.ini's tst_flags."
+    monkeypatch.chdir(house.ROOT)
+    ok, seconds = run_nb(path, skip_flags=get_config().tst_flags.split(), basepath=house.ROOT,
+                         force_flags=os.environ.get("X2FACE_TEST_FLAGS", "").split())
+    if ok and not seconds: pytest.skip("skip_exec")
+    assert ok, f"{name(path)} stopped with the error above"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_clean(path):
+    assert path.stat().st_size < LIMIT, f"{name(path)} has {path.stat().st_size} bytes"
+    assert house.is_clean(path), f"run nbdev_clean --fname nbs/{name(path)}"
