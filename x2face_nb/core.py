@@ -179,5 +179,7 @@ def file_hash(
     path:str|Path, # a file that exists
 ) -> str:
     "Sixteen hex digits of the SHA-256 of a file's bytes: what caches are keyed by."
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()[:16] if hasattr(hashlib, "file_digest") \
-        else hashlib.sha256(f.read()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20): digest.update(block)
+    return digest.hexdigest()[:16]

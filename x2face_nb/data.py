@@ -55,7 +55,7 @@ def read_manifest(
 ) -> list[Track]:
     "Tracks of a manifest. Raises `X2FaceError` for missing columns or files, an unknown split, or an identity in two splits."
     path = Path(path)
-    try: df = pd.read_csv(path, dtype=str)
+    try: df = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise X2FaceError(f"There is no manifest {path}.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise X2FaceError(f"{path} is not a CSV file ({e}).") from None
     missing = {"clip_id", "file", "identity_id", "split"} - set(df.columns)

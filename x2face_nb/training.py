@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,8 @@ class Validation:
 # %% ../nbs/31_training.ipynb #31-training-021
 def _commit() -> str:
     "Commit of the checkout that the package runs from, or 'none'."
-    try: return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    ask = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try: return subprocess.run(ask, cwd=str(resources.files("x2face_nb")), capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return "none"
 
 def machine() -> dict:
@@ -253,7 +255,7 @@ class Trainer:
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make(self.model.parameters()))
-        self.step, self.seconds, self.should_stop = 0, 0., False
+        self.step, self.seconds, self.should_stop = 0, 0., 0
         self.config = cfg.to_dict()
         if self.checkpoint.is_file(): self._resume()
 
@@ -316,7 +318,7 @@ class Trainer:
         "Run to the end. Ctrl-C and SIGTERM save a checkpoint and raise `X2FaceError`; call again to carry on."
         self.out.mkdir(parents=True, exist_ok=True)
         if self.is_main: write_text(self.out / "config.json", json.dumps(self.config, indent=1))
-        with self._signals(): self._loop()
+        with _StopOnSignal(self): self._loop()
         figures = self.validate()
         if self.is_main:
             info = dict(recipe=self.config, steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
@@ -355,20 +357,18 @@ class Trainer:
                     raise X2FaceError(f"Training stopped at step {self.step} of {cfg.steps}; its checkpoint is in {self.out}, and the same command carries on.")
         finally: bar.close()
 
-    def _signals(self): return _StopOnSignal(self)
-
 # %% ../nbs/31_training.ipynb #31-training-023
 class _StopOnSignal:
-    "While active, SIGTERM and the first Ctrl-C set `trainer.should_stop`; a second Ctrl-C interrupts at once."
+    "While active, SIGTERM and the first Ctrl-C set `trainer.should_stop` to their number; a second Ctrl-C interrupts at once."
     def __init__(self, trainer:Trainer): self.trainer, self.old = trainer, {}
 
     def __enter__(self):
-        self.trainer.should_stop = False
+        self.trainer.should_stop = 0
         if threading.current_thread() is threading.main_thread():
             for s in (signal.SIGTERM, signal.SIGINT): self.old[s] = signal.signal(s, self._handle)
 
     def _handle(self, signum, frame):
-        self.trainer.should_stop = True
+        self.trainer.should_stop = signum
         signal.signal(signum, self.old[signum])
 
     def __exit__(self, *exc):

@@ -44,7 +44,7 @@ def to_tensor(
         frames = np.stack(frames)
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3:
         raise X2FaceError(f"to_tensor wants uint8 RGB (H,W,3) or (B,H,W,3), got {frames.dtype} {frames.shape}.")
-    x = torch.from_numpy(np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:])))
+    x = torch.from_numpy(np.require(frames.reshape(-1, *frames.shape[-3:]), requirements=["C", "W"]))
     return x.permute(0, 3, 1, 2).float().div(255)
 
 # %% ../nbs/01_video.ipynb #01-video-006
@@ -191,7 +191,7 @@ def probe(
     with _opened(path) as (c, v), _explained(Path(path), "read"):
         v.thread_type = "SLICE" # the first frame at once, not after one for each thread
         frame = _first_frame(c, v, path)
-        h, w = _upright(np.empty((frame.height, frame.width)), frame).shape
+        h, w = _upright(np.empty((frame.height, frame.width)), _turn(frame)).shape
         seconds = v.duration*v.time_base if v.duration else c.duration/av.time_base if c.duration else None
         audio = c.streams.audio[0] if c.streams.audio else None
         return VideoInfo(path=Path(path), width=w, height=h, fps=float(_rate_of(c, v)), frames=v.frames or None,
@@ -199,16 +199,22 @@ def probe(
             audio=None if audio is None else audio.codec_context.codec.canonical_name if audio.codec_context else "unknown")
 
 # %% ../nbs/01_video.ipynb #01-video-021
+def _turn(
+    frame, # a decoded frame; asked once a file, since looking at side data ties PyAV's frame into a cycle that lives on
+) -> tuple: # (swap axes, mirror, flip)
+    "What its display matrix asks for, to the nearest quarter turn."
+    side = frame.side_data.get("DISPLAYMATRIX")
+    if side is None: return False, False, False
+    a, b, c, d = np.frombuffer(bytes(side), np.int32)[[0, 1, 3, 4]]
+    return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
+
 def _upright(
     img:np.ndarray, # (H,W) or (H,W,3), as stored
-    frame, # the decoded frame it came from
+    turn:tuple, # as `_turn` says
 ) -> np.ndarray:
-    "Turn and mirror by the frame's display matrix, to the nearest quarter turn."
-    side = frame.side_data.get("DISPLAYMATRIX")
-    if side is None: return img
-    a, b, c, d = np.frombuffer(bytes(side), np.int32)[[0, 1, 3, 4]]
-    if abs(b) > abs(a): img, mirror, flip = img.swapaxes(0, 1), c < 0, b < 0
-    else: mirror, flip = a < 0, d < 0
+    "Swap, mirror and flip a picture."
+    swap, mirror, flip = turn
+    if swap: img = img.swapaxes(0, 1)
     return np.ascontiguousarray(img[::-1 if flip else 1, ::-1 if mirror else 1])
 
 # %% ../nbs/01_video.ipynb #01-video-023
@@ -221,12 +227,13 @@ def _on_white(
 
 def _to_rgb(
     frame, # decoded frame
+    turn:tuple, # as `_turn` says
 ) -> np.ndarray: # uint8 RGB (H,W,3), upright
     "A decoded frame as every other module wants it."
     if frame.format.name == "pal8" or any(comp.is_alpha for comp in frame.format.components):
         img = _on_white(frame.to_ndarray(format="rgba"))
     else: img = frame.to_ndarray(format="rgb24")
-    return _upright(img, frame)
+    return _upright(img, turn)
 
 # %% ../nbs/01_video.ipynb #01-video-029
 class VideoReader:
@@ -258,10 +265,11 @@ class VideoReader:
 
     def _pictures(self):
         "Yields (seconds, frame) as stored, between start and stop."
-        size, said, n = (self.info.height, self.info.width), False, 0
+        size, said, turn, n = (self.info.height, self.info.width), False, None, 0
         for t, frame in self._decoded():
             if t < self.start - 1e-6: continue
-            img = _to_rgb(frame)
+            if turn is None: turn = _turn(frame)
+            img = _to_rgb(frame, turn)
             if img.shape[:2] != size:
                 if not said: warnings.warn(f"{self.info.path} changes its size at {t:.2f} s; its frames are brought to {size[1]}×{size[0]}.")
                 img, said = resize(img, size), True
@@ -300,12 +308,13 @@ class VideoReader:
             alone = v.codec_context.codec.intra_only
             if alone: v.codec_context.options = {"err_detect": "explode"} # else a broken JPEG comes out grey
             if seek: c.seek(int((self.start + zero)/v.time_base), stream=v)
-            t, end, skipped, damage, since = 0., 0., [], None, 0
+            t, end, skipped, damage, since, begun = 0., 0., [], None, 0, False
             for packet in self._packets(c, v):
                 try: frames = packet.decode()
                 except av.error.InvalidDataError: frames, hit = [], True
                 else: hit = any(f.is_corrupt for f in frames)
                 if packet.pts is not None: end = max(end, float((packet.pts + (packet.duration or 0))*packet.time_base) - zero)
+                if hit and seek and not begun: return # perhaps only the seek landed between key frames
                 if hit and alone: skipped.append(t)
                 elif hit and damage is None: damage = t
                 if damage is not None:
@@ -318,6 +327,7 @@ class VideoReader:
                     if f.is_corrupt: continue
                     t = t + 1/self.info.fps if f.time is None else f.time - zero
                     if self.stop is not None and t >= self.stop - 1e-6: return self._report(skipped)
+                    begun = True
                     yield t, f
             self._report(skipped)
             due = self._announced(c, v)
@@ -339,7 +349,7 @@ class VideoReader:
 
     def _report(self, skipped):
         "Say how many frames were left out."
-        if skipped: warnings.warn(f"{len(skipped)} broken frames of {self.info.path} were left out, the first at about {skipped[0]:.2f} s.")
+        if skipped: warnings.warn(f"{self.info.path}: {len(skipped)} broken frame(s) left out, the first at about {skipped[0]:.2f} s.")
 
 # %% ../nbs/01_video.ipynb #01-video-030
 def read_video(
@@ -384,9 +394,11 @@ def _recoded_audio(
 ):
     "Yields (seconds, AAC packet)."
     resampler, n = av.AudioResampler(format="fltp", layout=out.layout, rate=out.rate), None
+    end = -start
     for f in c.decode(s):
-        t = (f.time or 0.) - start
-        if t + f.samples/f.sample_rate <= 0: continue
+        t = end if f.time is None else f.time - start
+        end = t + f.samples/f.sample_rate
+        if end <= 0: continue
         if n is None: n = round(t*out.rate)
         for g in resampler.resample(f):
             g.pts, g.time_base, n = n, Fraction(1, out.rate), n + g.samples
@@ -411,9 +423,10 @@ class VideoWriter:
         if self.path.suffix.lower() not in (".mp4", ".m4v", ".mov"):
             raise X2FaceError(f"Videos are written as MP4: name {self.path.name} with the suffix .mp4.")
         if self.path.is_dir(): raise X2FaceError(f"{self.path} is a folder; name a file in it.")
+        if not 0 <= crf <= 51: raise X2FaceError(f"crf lies between 0 (lossless) and 51 (poor), got {crf}.")
         self.audio_from = None if audio_from is None else _readable(audio_from)
         self.metadata, self.frames, self.seconds, self.size, self._audio = metadata or {}, 0, 0., None, iter(())
-        self._next = None
+        self._next, self._time = None, None
 
     def __enter__(self):
         with _explained(self.path, "write"), ExitStack() as stack:
@@ -437,6 +450,9 @@ class VideoWriter:
             if frame.shape[:2] != self.size:
                 raise X2FaceError(f"Frame {self.frames} is {frame.shape[1]}×{frame.shape[0]}, the video is "
                     f"{self.size[1]}×{self.size[0]}; resize the frames to one size.")
+            if (time is None) != (self._time is None) and self.frames or time is not None and self.frames and time <= self._time:
+                raise X2FaceError(f"Times of frames are given for all or none and rise; frame {self.frames} has {time} after {self._time}.")
+            self._time = time
             h, w = self.size
             if h % 2 or w % 2: frame = np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
             f = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p",
@@ -562,6 +578,7 @@ def is_video(
 
 # %% ../nbs/01_video.ipynb #01-video-066
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_SOUNDS = ("audio.m4a", "mp4"), ("audio.mka", "matroska"), ("audio.wav", "wav"), ("audio.nut", "nut")
 
 def _copy_sound(
     src:Path, # a video
@@ -572,11 +589,12 @@ def _copy_sound(
         if not c.streams.audio: return dict(audio=None, audio_begins=0.)
         s = c.streams.audio[0]
         zero = (c.start_time or 0)/av.time_base
-        for name, kind in ("audio.m4a", "ipod"), ("audio.mka", "matroska"), ("audio.wav", "wav"), ("audio.nut", "nut"):
-            with _explained(folder/name, "write"), atomic_write(folder/name) as t, av.open(str(t.absolute()), "w", format=kind) as out:
-                try: to = out.add_stream_from_template(s)
-                except ValueError: continue # this container does not hold this codec
-                for _, p in _copied_audio(c, s, to, zero): out.mux(p)
+        for name, kind in _SOUNDS:
+            try:
+                with _explained(folder/name, "write"), atomic_write(folder/name) as t, av.open(str(t.absolute()), "w", format=kind) as out:
+                    to = out.add_stream_from_template(s)
+                    for _, p in _copied_audio(c, s, to, zero): out.mux(p)
+            except ValueError: continue # this container does not hold this codec
             return dict(audio=name, audio_begins=float((s.start_time or 0)*s.time_base) - zero)
     raise X2FaceError(f"The sound of {src} cannot be kept in a file of its own; convert the video to MP4 first.")
 
@@ -591,6 +609,7 @@ def video_to_images(
 ) -> Path: # the folder
     "Numbered pictures, the sound, and video.json. Raises `X2FaceError` where the folder already holds pictures."
     folder, suffix, times = Path(folder), "." + format.lower().lstrip("."), []
+    encode_image(np.zeros((1, 1, 3), np.uint8), suffix, quality) # refuses another format before anything is touched
     with VideoReader(video) as r, _explained(folder, "write"):
         if folder.exists() and not folder.is_dir(): raise X2FaceError(f"{folder} is a file; name a folder.")
         old = [p for p in folder.glob("*") if p.suffix.lower() in _PICTURES]
@@ -598,7 +617,7 @@ def video_to_images(
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder/"incomplete"
         mark.touch()
-        for p in [folder/"video.json", *folder.glob("audio.*"), *(p for p in old if re.fullmatch(r"\d{6}", p.stem))]: p.unlink(missing_ok=True)
+        for p in [folder/"video.json", *(folder/name for name, _ in _SOUNDS), *(p for p in old if re.fullmatch(r"\d{6}", p.stem))]: p.unlink(missing_ok=True)
         for t, frame in tqdm(r.timed(), total=r.info.frames, disable=not progress, unit="frame"):
             (folder/f"{len(times):06d}{suffix}").write_bytes(encode_image(frame, suffix, quality))
             times.append(t)

@@ -6,8 +6,6 @@
 __all__ = ['to_rgb', 'show', 'contact_sheet', 'strip', 'show_images', 'side_by_side', 'flow_to_rgb', 'grid_on_face']
 
 # %% ../nbs/02_viz.ipynb #02-viz-002
-import math
-
 import cv2
 import numpy as np
 from IPython.display import Image as Picture

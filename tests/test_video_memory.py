@@ -1,0 +1,58 @@
+"A minute of 1080p is read frame by frame in a process of its own: memory stays where it was after two seconds."
+import json
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+SECONDS, FPS = 60, 10
+
+STREAM = """
+import json, resource, sys
+from x2face_nb.video import VideoReader
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+n = 0
+with VideoReader(sys.argv[1]) as r:
+    for t, frame in r.timed():
+        n += 1
+        if t <= 2: early = peak()
+print(json.dumps(dict(frames=n, shape=frame.shape, early=early, late=peak())))
+"""
+
+
+@pytest.fixture
+def film(tmp_path):
+    "A bright bar wanders over grey: cheap to make, and each frame differs from the last."
+    path = tmp_path / "film.mp4"
+    luma = np.full((1080, 1920), 90, np.uint8)
+    with av.open(str(path), "w") as c:
+        s = c.add_stream("libx264", rate=Fraction(FPS), options={"preset": "ultrafast", "crf": "30"})
+        s.width, s.height, s.pix_fmt = 1920, 1080, "yuv420p"
+        for i in range(SECONDS * FPS):
+            frame = av.VideoFrame(1920, 1080, "yuv420p")
+            x = i * 3 % 1800
+            luma[:, x:x + 100] = 200
+            for plane, value in zip(frame.planes[1:], (110, 140)):
+                plane.update(bytes([value]) * plane.buffer_size)
+            padded = np.full((frame.planes[0].height, frame.planes[0].line_size), 90, np.uint8)
+            padded[:, :1920] = luma
+            frame.planes[0].update(padded.tobytes())
+            luma[:, x:x + 100] = 90
+            c.mux(s.encode(frame))
+        c.mux(s.encode(None))
+    return path
+
+
+def test_streaming_keeps_memory_bounded(film):
+    pytest.importorskip("resource", reason="the peak of a process is asked for through resource, which Windows lacks")
+    out = subprocess.run([sys.executable, "-c", STREAM, str(film)], capture_output=True, text=True, check=True).stdout
+    seen = json.loads(out)
+    assert seen["frames"] == SECONDS * FPS and seen["shape"] == [1080, 1920, 3]
+    held = seen["frames"] * 1080 * 1920 * 3 / 2**20
+    assert held > 3000  # what a reader that keeps its frames would take, in MB
+    assert seen["late"] - seen["early"] < 100, seen
