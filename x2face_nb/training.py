@@ -267,10 +267,16 @@ class Trainer:
     def _resume(self):
         state = load_checkpoint(self.checkpoint, self.model, self.optimizer, self.config)
         self.step, self.seconds = state["step"], state["seconds"]
+
+    def _tidy(self):
+        "Remove what a killed process left: lines of the log beyond the checkpoint or cut off, files half written."
         log = self.out / "log.jsonl"
-        if self.is_main and log.is_file():
-            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]
+        if log.is_file():
+            kept = [line for line in log.read_text().split("\n")[:-1] if json.loads(line)["step"] <= self.step]
             write_text(log, "".join(f"{line}\n" for line in kept))
+        for name in ("checkpoint.safetensors", "weights.safetensors", "config.json", "log.jsonl", "strips/step_*.jpg"):
+            at = self.out / name
+            for half in at.parent.glob(f".{at.stem}-????????{at.suffix}"): half.unlink()
 
     def save(self):
         "Write the checkpoint."
@@ -317,7 +323,9 @@ class Trainer:
     def fit(self) -> Path: # the weights
         "Run to the end. Ctrl-C and SIGTERM save a checkpoint and raise `X2FaceError`; call again to carry on."
         self.out.mkdir(parents=True, exist_ok=True)
-        if self.is_main: write_text(self.out / "config.json", json.dumps(self.config, indent=1))
+        if self.is_main:
+            self._tidy()
+            write_text(self.out / "config.json", json.dumps(self.config, indent=1))
         with _StopOnSignal(self): self._loop()
         figures = self.validate()
         if self.is_main:
@@ -330,7 +338,8 @@ class Trainer:
 
     def _loop(self):
         cfg = self.cfg
-        loader = iter(torch.utils.data.DataLoader(self.pairs, batch_size=None, sampler=range(self.step, cfg.steps), num_workers=cfg.workers))
+        loader = iter(torch.utils.data.DataLoader(self.pairs, batch_size=None, sampler=range(self.step, cfg.steps), num_workers=cfg.workers,
+                                                  generator=torch.Generator())) # of its own, or starting it would move the global one
         bar = tqdm(total=cfg.steps, initial=self.step, unit="step", smoothing=.05, disable=not (self.progress and self.is_main), desc="train")
         sums, since, wait, began = {}, 0, 0., time.perf_counter()
         try:
