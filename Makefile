@@ -8,7 +8,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab export readme hooks pins clean
+.PHONY: help demo test lab bench export readme hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -22,6 +22,10 @@ test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow 
 
 lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab nbs --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+
+bench: .venv/.dev ## measure this machine; writes results/benchmark/
+	@mkdir -p results/benchmark
+	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/benchmark/benchmark.ipynb -p results results/benchmark
 
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export

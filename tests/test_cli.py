@@ -45,7 +45,7 @@ def said():
     yield rows
     if (at := os.environ.get("X2FACE_ERROR_TABLE")) and rows:
         table = ["| input | exit code | what is printed |", "|---|---|---|"]
-        Path(at).write_text("\n".join(table + [f"| {what} | {e.code} | {'<br>'.join(e.errors or e.notes) or 'done'} |" for what, e in rows]) + "\n")
+        Path(at).write_text("\n".join(table + [f"| {what} | {e.code} | {'<br>'.join(filter(None, e.errors or e.notes)) or 'done'} |" for what, e in rows]) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def world(tmp_path_factory):
         c.mux(s.encode(None))
     data = (w / "plain.mp4").read_bytes()
     (w / "cut-short.mp4").write_bytes(data[:len(data) // 2])
-    film(w / "half.mp4", read_video(sample_driving("carphone"), stop=1.))  # the index first
-    os.truncate(w / "half.mp4", int((w / "half.mp4").stat().st_size * .7))
+    film(w / "half.mp4", read_video(sample_driving("carphone"), stop=2.))  # the index first
+    os.truncate(w / "half.mp4", int((w / "half.mp4").stat().st_size * .5))
     (w / "empty.mp4").touch()
     (w / "text.mp4").write_text("This is no video.\n")
     with av.open(str(w / "audio-only.mp4"), "w") as c:
@@ -216,13 +216,13 @@ def test_no_permission(x2face, world):
 @pytest.mark.parametrize("what, source, driving, note", [
     ("a picture of two faces", "@two-faces.png", "@one-frame.mp4", "2 faces"),
     ("a 16-bit PNG, a video of one frame", "@16-bit.png", "@one-frame.mp4", None),
-    ("a video whose end is missing", "@face.png", "@half.mp4", "damaged at its end"),
+    ("a video whose end is missing", "@face.png", "@half.mp4", "cut short"),
     ("a CMYK JPEG, a video of odd size", "@cmyk.jpg", "@odd-size.mkv", None),
 ])
 def test_unusual_but_good(x2face, what, source, driving, note):
     done(x2face(*animate(source, driving), leaves=["out.mp4"], what=what), note)
     with VideoReader(x2face.here / "out.mp4") as r: n = len(list(r))
-    assert n in {"@one-frame.mp4": [1], "@odd-size.mkv": [3], "@half.mp4": range(5, 30)}[driving]
+    assert n in {"@one-frame.mp4": [1], "@odd-size.mkv": [3], "@half.mp4": range(10, 50)}[driving]
 
 
 def test_cache_that_cannot_be_written(x2face, tmp_path):

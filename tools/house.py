@@ -105,6 +105,9 @@ def readme() -> str:
     nb = nbformat.read(ROOT / "nbs/index.ipynb", as_version=4)
     nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
     for c in nb.cells:
+        if c.source.startswith("#| echo: false"):  # only what the cell made is shown
+            made = "\n\n".join("".join(o.data["text/markdown"]) for o in c.outputs if "text/markdown" in o.get("data", {}))
+            c.cell_type, c.source = "markdown", made
         if c.cell_type == "markdown": c.source = from_root(c.source)
     text, resources = MarkdownExporter().from_notebook_node(nb)
     if resources["outputs"]: sys.exit("index.ipynb shows a picture as an output; link to a file in a markdown cell instead.")

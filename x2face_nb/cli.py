@@ -8,6 +8,7 @@ __all__ = ['app', 'verdict', 'x2face', 'animate', 'embed', 'demo', 'train', 'pre
 
 # %% ../nbs/60_cli.ipynb #60-cli-002
 import ast
+import errno
 import functools
 import importlib.util
 import json
@@ -76,7 +77,8 @@ def verdict(
     if isinstance(e, MemoryError) or "out of memory" in said or "allocate memory" in said:
         return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
     if isinstance(e, ImportError): return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
-    if "os error 28" in said or "os error 27" in said: return 1, "The disk is full or the file too large; make room or choose another disk."
+    if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or re.search("os error (28|27)", said): # safetensors has words alone
+        return 1, "The disk is full or the file too large; make room or choose another disk."
     if isinstance(e, OSError): return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
     return 70, f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see where, and report it."
 
@@ -136,7 +138,7 @@ def _say(
     **facts, # what → its value
 ):
     "Plain lines on stdout."
-    for k, v in facts.items(): typer.echo(f"{k:<{max(map(len, facts))}}  {v}")
+    for k, v in facts.items(): typer.echo(f"{k:<{max(map(len, facts))}}  {f'{v:.5g}' if isinstance(v, float) else v}")
 
 def _bars() -> bool: return sys.stderr.isatty()
 
@@ -245,6 +247,7 @@ def train(
     recipe:str=_asked(None, "recipe to begin with: paper, or live, which it is without this option and --config", "--recipe"),
     config:Path=_asked(None, "JSON file to begin with instead, as the config.json of a run", "--config"),
     settings:list[str]=_settings,
+    init:Path=_asked(None, "weights to start from, of the same model; random ones without it", "--init"),
     device:str=_device,
 ):
     "Train a model. Ctrl-C and SIGTERM end a run after the step in progress, and the same command carries it on."
@@ -252,7 +255,7 @@ def train(
     from x2face_nb.core import X2FaceError
     from x2face_nb.training import TrainConfig, Trainer, recipe as named
     cfg = _configured(TrainConfig.from_json(config) if config else named(recipe or "live"), settings)
-    trainer = Trainer(cfg, data, out, device, _bars())
+    trainer = Trainer(cfg, data, out, device, init, _bars())
     if trainer.step: typer.echo(f"Carrying on from step {trainer.step} of {cfg.steps}.")
     try: path = trainer.fit()
     except X2FaceError as e:
@@ -321,7 +324,7 @@ def _tensor_facts(path:Path) -> dict:
     kind = meta.get("format", "")
     if kind == FORMAT:
         cfg, info = read_model_info(path)
-        return dict(kind="weights", **_model_facts(cfg)) | _flat(info)
+        return dict(kind="weights", **_model_facts(cfg)) | {k: v for k, v in _flat(info).items() if not k.startswith("recipe.model.")}
     if kind.startswith("embedded_face"):
         h, w = shapes["face"][-2:]
         return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several", weights=meta["weights"])

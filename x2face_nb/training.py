@@ -36,7 +36,7 @@ from .faces import FLIP_68
 from .losses import landmark_loss, photometric_loss
 from .video import to_tensor, to_uint8, write_image
 from .viz import strip
-from .x2face import PRESETS, X2Face, X2FaceConfig, save_model
+from .x2face import PRESETS, X2Face, X2FaceConfig, load_model, read_model_info, save_model
 
 # %% ../nbs/31_training.ipynb #31-training-005
 @dataclass(frozen=True)
@@ -231,9 +231,10 @@ class Trainer:
         data:str|Path, # tracks: a folder with manifest.csv or in VoxCeleb's layout
         out:str|Path, # the run's folder; a run found there is carried on
         device:str="auto", # "auto", "cpu", "cuda"
+        init:str|Path|None=None, # *.safetensors to start from, of the same model; random weights where None
         progress:bool=True, # show bars
     ):
-        self.cfg, self.out, self.progress = cfg, Path(out), progress
+        self.cfg, self.out, self.init, self.progress = cfg, Path(out), init, progress
         where = pick_device(device)
         self.precision = pick_precision(cfg.precision, where)
         AcceleratorState._reset_state(reset_partial_state=True) # a notebook may train twice
@@ -251,7 +252,7 @@ class Trainer:
         self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points,
                                  self.accelerator.process_index, self.accelerator.num_processes)
         self.validation = Validation(self.frames["val"])
-        self.model = X2Face(cfg.model).to(memory_format=torch.channels_last)
+        self.model = (load_model(init, cfg.model) if init else X2Face(cfg.model)).to(memory_format=torch.channels_last)
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make(self.model.parameters()))
@@ -332,6 +333,7 @@ class Trainer:
             info = dict(recipe=self.config, steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
                         precision=self.precision, machine=machine(), commit=_commit(), config_hash=self.cfg.hash, val=figures,
                         train_tracks=len(self.frames["train"].tracks), train_identities=len(self.pairs.of_ident))
+            if self.init: info["init"] = read_model_info(self.init)[1]
             save_model(self.model, self.out / "weights.safetensors", info)
         self.accelerator.wait_for_everyone()
         return self.out / "weights.safetensors"

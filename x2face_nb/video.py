@@ -275,7 +275,8 @@ class VideoReader:
                 img, said = resize(img, size), True
             yield t, img
             n += 1
-        if not n: raise X2FaceError(f"{self.info.path} has no frame from {self.start} s on; choose an earlier start.")
+        if not n: raise X2FaceError(f"{self.info.path} has no frame from {self.start} s on; choose an earlier start." if self.start else
+                                    f"{self.info.path} is damaged, none of its frames can be shown; make or download it again.")
 
     def _resampled(self):
         "Yields (seconds, frame) at the constant rate."
@@ -331,9 +332,9 @@ class VideoReader:
                     yield t, f
             self._report(skipped)
             due = self._announced(c, v)
-            if damage is not None: warnings.warn(f"{path} is damaged at its end; it was read up to {damage:.2f} s.")
-            elif due and end < due - .5 - 2/self.info.fps:
+            if due and end < due - .5 - 2/self.info.fps:
                 warnings.warn(f"{path} was cut short: it announces {due:.2f} s and ends after {end:.2f} s.")
+            elif damage is not None: warnings.warn(f"{path} is damaged at its end; it was read up to {damage:.2f} s.")
 
     def _packets(self, c, v):
         "Packets until the end, or until FFmpeg finds no more; then the flushing one."
