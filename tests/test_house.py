@@ -100,3 +100,14 @@ def test_last_line_counts(tmp_path):
     r = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path], cwd=tmp_path, capture_output=True, text=True)
     *_, bye, wall, last = r.stdout.splitlines()
     assert bye == "bye" and wall.startswith("wall time ") and last == "1 passed, 2 failed, 1 skipped" and r.returncode == 1
+
+
+def test_lessons_build_on_those_before():
+    "A module imports only from notebooks with a lower number, and nothing that shows a result needs the training."
+    number = {m: p.name[:2] for p in house.notebooks() if (m := house.module_of(p))}
+    assert len(number) > 10
+    for module, n in number.items():
+        tree = ast.parse((house.ROOT / "x2face_nb" / f"{module}.py").read_text(encoding="utf-8"))
+        used = {i.module.split(".")[0] for i in ast.walk(tree) if isinstance(i, ast.ImportFrom) and i.level and i.module}
+        assert all(number[u] < n for u in used), f"{module} ({n}) imports {sorted(used)}"
+        if "50" <= n < "60": assert "training" not in used, f"{module} imports training"

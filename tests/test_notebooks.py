@@ -26,4 +26,5 @@ def test_runs(path, monkeypatch):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_clean(path):
     assert path.stat().st_size < LIMIT, f"{name(path)} has {path.stat().st_size} bytes"
+    assert str(house.ROOT) not in path.read_text(encoding="utf-8"), "an output names a path of this machine"
     assert house.is_clean(path), f"run nbdev_clean --fname nbs/{name(path)}"

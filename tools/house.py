@@ -121,6 +121,14 @@ def notebooks() -> list[Path]:
     return sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not re.search(r"/[._]", str(p.relative_to(ROOT))))
 
 
+def module_of(
+    path:Path, # a notebook
+) -> str|None: # the module it exports, if any
+    "What stands behind `default_exp`."
+    found = re.search(r"#\|\s*default_exp (\w+)", path.read_text(encoding="utf-8"))
+    return found[1] if found else None
+
+
 def is_clean(
     path:Path, # a notebook
 ) -> bool:

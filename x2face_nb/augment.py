@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .core import Config
 from .faces import FLIP_68
+from .video import to_tensor
 from .warp import identity_grid, warp
 
 # %% ../nbs/25_augment.ipynb #25-augment-004
@@ -57,9 +58,8 @@ def augment(
     batch_size:int|None=None, # of all processes together
 ) -> dict[str, Tensor]: # srcs (B,K,3,H,W), drv (B,3,H,W) in [0,1]; points as they came, moved along
     "uint8 frames → float pairs, mirrored and coloured alike, jittered apart."
-    drv = batch["drv"].permute(0, 3, 1, 2).float().div_(255)
-    srcs = batch["srcs"].permute(0, 1, 4, 2, 3).float().div_(255)
-    b, k = srcs.shape[:2]
+    b, k = batch["srcs"].shape[:2]
+    drv, srcs = to_tensor(batch["drv"]), to_tensor(batch["srcs"].flatten(0, 1)).unflatten(0, (b, k))
     n, device = batch_size or b, drv.device
     frames = torch.cat([drv[:, None], srcs], 1)
     points = torch.cat([batch["drv_points"][:, None], batch["src_points"]], 1) if "drv_points" in batch else None

@@ -340,7 +340,7 @@ def _folder_facts(path:Path) -> dict:
     from x2face_nb.core import X2FaceError
     checkpoint, log = path/"checkpoint.safetensors", path/"log.jsonl"
     if checkpoint.is_file():
-        lines = [json.loads(x) for x in log.read_text().splitlines()] if log.is_file() else []
+        lines = [json.loads(x) for x in log.read_text().split("\n")[:-1]] if log.is_file() else []
         val = next((x["val"] for x in reversed(lines) if "val" in x), {})
         facts = _tensor_facts(checkpoint)
         return facts | dict(kind="run, finished" if (path/"weights.safetensors").is_file() else "run, not finished") | _flat(dict(val=val))

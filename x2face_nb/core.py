@@ -8,10 +8,12 @@ __all__ = ['X2FaceError', 'Config', 'seed_everything', 'pick_device', 'atomic_wr
 # %% ../nbs/00_core.ipynb #00-core-002
 import dataclasses
 import difflib
+import errno
 import hashlib
 import json
 import os
 import random
+import re
 import tempfile
 import types
 import typing
@@ -49,7 +51,7 @@ def _convert(
     elif tp is int:
         if isinstance(v, int) and not isinstance(v, bool): return v
         if isinstance(v, float) and v.is_integer(): return int(v)
-        if isinstance(v, str) and v.lstrip("-").isdigit(): return int(v)
+        if isinstance(v, str) and re.fullmatch("-?[0-9]+", v): return int(v)
     elif tp is float:
         if isinstance(v, (int, float)) and not isinstance(v, bool): return float(v)
         if isinstance(v, str):
@@ -61,6 +63,17 @@ def _convert(
     raise X2FaceError(f"{where} wants {tp.__name__}, got {v!r}.")
 
 # %% ../nbs/00_core.ipynb #00-core-008
+def _unknown(
+    cls, # a configuration class
+    key:str, # what it does not have
+) -> X2FaceError:
+    "The error for an unknown key, naming the nearest known one."
+    known = [f.name for f in dataclasses.fields(cls)]
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
+    return X2FaceError(f"{cls.__name__} has no key {key!r}; {hint}")
+
+# %% ../nbs/00_core.ipynb #00-core-009
 class Config:
     "Base of frozen dataclass configurations: rejects unknown keys and wrong types, speaks JSON, has a short hash."
 
@@ -75,12 +88,9 @@ class Config:
     ):
         "Build from a dict. Raises `X2FaceError` for an unknown key, naming the nearest known one."
         if not isinstance(d, dict): raise X2FaceError(f"{cls.__name__} wants a set of key: value pairs, got {d!r}.")
-        known = [f.name for f in dataclasses.fields(cls)]
+        known = {f.name for f in dataclasses.fields(cls)}
         for k in d:
-            if k in known: continue
-            near = difflib.get_close_matches(k, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
-            raise X2FaceError(f"{cls.__name__} has no key {k!r}; {hint}")
+            if k not in known: raise _unknown(cls, k)
         return cls(**d)
 
     @classmethod
@@ -105,7 +115,8 @@ class Config:
             *parents, leaf = k.split("__")
             at = d
             for p in parents:
-                if not isinstance(at.get(p), dict): raise X2FaceError(f"{type(self).__name__} has no section {p!r}.")
+                if p not in at: raise _unknown(type(self), p)
+                if not isinstance(at[p], dict): raise X2FaceError(f"{p} is one value, not a section; set it as {p}=….")
                 at = at[p]
             at[leaf] = v
         return type(self).from_dict(d)
@@ -115,7 +126,7 @@ class Config:
         "Eight hex digits of the SHA-256 of the sorted JSON."
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
-# %% ../nbs/00_core.ipynb #00-core-013
+# %% ../nbs/00_core.ipynb #00-core-014
 def seed_everything(
     seed:int, # any integer ≥ 0
 ):
@@ -124,7 +135,7 @@ def seed_everything(
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #00-core-014
+# %% ../nbs/00_core.ipynb #00-core-015
 def pick_device(
     name:str="auto", # "auto", "cpu", "cuda", "cuda:1", "mps"
 ) -> torch.device:
@@ -137,12 +148,12 @@ def pick_device(
         raise X2FaceError(f"Device {name!r} is not available here; use 'cpu' or 'auto'.") from None
     return device
 
-# %% ../nbs/00_core.ipynb #00-core-017
+# %% ../nbs/00_core.ipynb #00-core-018
 @contextmanager
 def atomic_write(
     path:str|Path, # where the file shall stand; its folder is created
 ):
-    "Yields a temporary path beside `path` (same suffix); on success renames it to `path`, on any failure removes it."
+    "Yields a temporary path beside `path` (same suffix); on success renames it to `path`, on any failure removes it. Raises `X2FaceError` where it cannot be written or the disk is full."
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,12 +166,16 @@ def atomic_write(
         with open(tmp, "rb+") as f: os.fsync(f.fileno())
         os.chmod(tmp, 0o666 & ~_UMASK)
         os.replace(tmp, path)
+    except Exception as e: # safetensors says the system's error number in words alone
+        if getattr(e, "errno", None) not in _FULL and not any(f"os error {n}" in str(e) for n in _FULL): raise
+        raise X2FaceError(f"The disk is full, {path} was not written; make room or choose another disk.") from e
     finally:
         Path(tmp).unlink(missing_ok=True)
 
 _UMASK = os.umask(0); os.umask(_UMASK)
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
-# %% ../nbs/00_core.ipynb #00-core-018
+# %% ../nbs/00_core.ipynb #00-core-019
 def write_text(
     path:str|Path, # file to write, atomically
     text:str, # its content, UTF-8
@@ -169,12 +184,12 @@ def write_text(
     with atomic_write(path) as tmp: tmp.write_text(text, encoding="utf-8")
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #00-core-021
+# %% ../nbs/00_core.ipynb #00-core-022
 def cache_dir() -> Path:
     "Folder for things that can be made again: `$X2FACE_CACHE`, or the user's cache folder. Not created here."
     return Path(os.environ.get("X2FACE_CACHE") or platformdirs.user_cache_dir("x2face_nb"))
 
-# %% ../nbs/00_core.ipynb #00-core-022
+# %% ../nbs/00_core.ipynb #00-core-023
 def file_hash(
     path:str|Path, # a file that exists
 ) -> str:

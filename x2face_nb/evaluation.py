@@ -42,7 +42,8 @@ def evaluate(
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a track and method
     "Figures of a model and of copy-source. Raises `X2FaceError` where cross-identity has but one identity."
-    find, model = FaceLandmarks() if landmarks else None, model.eval()
+    find, was_training = FaceLandmarks() if landmarks else None, model.training
+    model.eval()
     device, rows = next(model.parameters()).device, []
     order = list(range(len(frames.tracks)))
     for t in tqdm(order, desc="cross" if cross else "self", unit="track", disable=not progress):
@@ -69,6 +70,7 @@ def evaluate(
                 seen = [p is not None for p, q in zip(points, truth) if q is not None]
                 row |= dict(akd=float(np.nanmean(distance)) if np.isfinite(distance).any() else np.nan, failures=1 - float(np.mean(seen)) if seen else np.nan)
             rows.append(row)
+    model.train(was_training)
     return pd.DataFrame(rows)
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-012
@@ -83,7 +85,8 @@ def summarise(
         row = dict(method=method, tracks=len(of))
         for c in figures:
             x = of[c].dropna().to_numpy()
-            low, high = bootstrap((x,), np.mean, rng=np.random.default_rng(seed), method="percentile").confidence_interval if len(x) > 1 and np.ptp(x) > 0 else (np.nan, np.nan)
+            low = high = x[0] if len(x) > 1 else np.nan # tracks that all agree
+            if len(x) > 1 and np.ptp(x) > 0: low, high = bootstrap((x,), np.mean, rng=np.random.default_rng(seed), method="percentile").confidence_interval
             row |= {c: x.mean() if len(x) else np.nan, f"{c}_low": low, f"{c}_high": high}
         rows.append(row)
     return pd.DataFrame(rows).set_index("method")

@@ -7,6 +7,7 @@ __all__ = ['RECIPES', 'TrainConfig', 'recipe', 'Phase', 'phase', 'pick_precision
            'Validation', 'machine', 'Trainer']
 
 # %% ../nbs/31_training.ipynb #31-training-002
+import hashlib
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from filelock import FileLock, Timeout
 from pytorch_msssim import ssim
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -70,7 +72,12 @@ class TrainConfig(Config):
         super().__post_init__()
         def need(ok, what):
             if not ok: raise X2FaceError(what)
-        need(self.steps > 0 and self.batch_size > 0 and self.k > 0, "steps, batch_size and k want positive numbers.")
+        need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
+        need(0 < self.lr < float("inf") and self.landmark_until > 0, "lr and landmark_until want positive numbers.")
+        need(min(self.weight_decay, self.clip_norm, self.warmup, self.workers, self.jitter, self.jitter_end, self.landmark_weight) >= 0,
+             "weight_decay, clip_norm, warmup, workers, jitter, jitter_end and landmark_weight want 0 or more.")
+        need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
+        need(min(self.frame_sizes, default=0) >= 11, "frame_sizes wants sides of 11 pixels or more.")
         need(min(self.log_every, self.val_every, self.save_every) > 0, "log_every, val_every and save_every want positive numbers.")
         need(self.optimizer in ("sgd", "adamw"), f"optimizer is 'sgd' or 'adamw', not {self.optimizer!r}.")
         need(self.schedule in ("constant", "cosine"), f"schedule is 'constant' or 'cosine', not {self.schedule!r}.")
@@ -147,7 +154,7 @@ def load_checkpoint(
     path:str|Path, # *.safetensors
     model:torch.nn.Module, # restored in place
     optimizer:torch.optim.Optimizer, # restored in place
-    config:dict, # the run that wants to go on; another one's checkpoint is refused
+    run:dict, # what the run that wants to go on is made of; another one's checkpoint is refused
 ) -> dict: # the state that was saved
     "Restore a training state. Raises `X2FaceError` for a damaged file or another run's."
     try:
@@ -156,10 +163,11 @@ def load_checkpoint(
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, OSError, KeyError) as e:
         raise X2FaceError(f"Checkpoint {path} is damaged ({e}); remove it to start the run again.") from None
-    if state["config"] != config:
-        theirs = state["config"]
-        differ = [k for k in config if theirs.get(k) != config[k]]
-        raise X2FaceError(f"Checkpoint {path} belongs to a run with another configuration ({', '.join(differ)} differ); use another folder, or the same configuration.")
+    for key, mine in run.items():
+        theirs, what = state.get(key, mine), dict(config="configuration", data="set of tracks").get(key, key)
+        if theirs == mine: continue
+        differ = f" ({', '.join(k for k in mine if theirs.get(k) != mine[k])} differ)" if isinstance(mine, dict) else ""
+        raise X2FaceError(f"Checkpoint {path} belongs to a run with another {what}{differ}; use another folder, or the same {what}.")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     full = optimizer.state_dict()
     full["state"] = {}
@@ -173,11 +181,12 @@ def load_checkpoint(
 
 # %% ../nbs/31_training.ipynb #31-training-019
 class Validation:
-    "Fixed validation pairs, their figures, and their strips."
+    "Fixed validation pairs, their figures, and their strips, in the precision that the model runs in."
     def __init__(self,
         frames:Frames, # validation tracks at full frame size
         per_track:int=4, # driving frames a track
     ):
+        self.per_track = per_track
         at = [(t, int(i)) for t in range(len(frames.tracks)) for i in np.linspace(0, frames.n_frames(t) - 1, per_track + 1)[1:]]
         self.src, self.drv = to_tensor([frames[t, 0] for t, _ in at]), to_tensor([frames[t, i] for t, i in at])
 
@@ -198,14 +207,14 @@ class Validation:
     @torch.inference_mode()
     def strip(self,
         model:X2Face, # any model
-        rows:int=6, # half of them self-reenactment, half driven by the next row's track
+        rows:int=6, # half of them self-reenactment, half driven by another track
     ) -> np.ndarray: # uint8 picture
         "Source, embedded face, driving, generated; every other row is driven by another track."
         was_training, device = model.training, next(model.parameters()).device
         model.eval()
         pick = torch.linspace(0, len(self.src) - 1, rows).long()
-        src, drv = self.src[pick], self.drv[pick].clone()
-        drv[1::2] = drv[1::2].roll(1, 0)
+        other = (pick + self.per_track * (len(self.src) // self.per_track // 2)) % len(self.src)
+        src, drv = self.src[pick], self.drv[torch.where(torch.arange(rows) % 2 == 1, other, pick)]
         out = model(src.to(device), drv.to(device))
         model.train(was_training)
         return strip([[to_uint8(x) for x in row] for row in zip(src, out.face.cpu(), drv, out.gen.cpu())])
@@ -236,6 +245,7 @@ class Trainer:
     ):
         self.cfg, self.out, self.init, self.progress = cfg, Path(out), init, progress
         where = pick_device(device)
+        if where.index: raise X2FaceError(f"Training takes the first CUDA device that it sees; say CUDA_VISIBLE_DEVICES={where.index} and device cuda.")
         self.precision = pick_precision(cfg.precision, where)
         AcceleratorState._reset_state(reset_partial_state=True) # a notebook may train twice
         self.accelerator = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if self.precision == "bf16" else "no")
@@ -247,7 +257,12 @@ class Trainer:
         points = None
         if cfg.landmark_weight:
             points = [track_landmarks(t) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
-            mean = np.nanmean(np.concatenate(points), 0)
+            for i, (t, p) in enumerate(zip(tracks["train"], points)):
+                if p.shape != (n := self.frames["train"].n_frames(i), 68, 2):
+                    raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {n} frames want ({n}, 68, 2); make them again.")
+            known = np.concatenate(points)
+            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train with landmark_weight=0.")
+            mean = np.nanmean(known, 0)
             self.canonical = torch.from_numpy((mean + mean[FLIP_68] * [-1, 1]) / 2).float().to(self.accelerator.device)
         self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points,
                                  self.accelerator.process_index, self.accelerator.num_processes)
@@ -257,7 +272,8 @@ class Trainer:
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make(self.model.parameters()))
         self.step, self.seconds, self.should_stop = 0, 0., 0
-        self.config = cfg.to_dict()
+        names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
+        self.run = dict(config=cfg.to_dict(), data=hashlib.sha256(names.encode()).hexdigest()[:16], precision=self.precision)
         if self.checkpoint.is_file(): self._resume()
 
     @property
@@ -265,8 +281,13 @@ class Trainer:
         "The run's checkpoint."
         return self.out / "checkpoint.safetensors"
 
+    @property
+    def weights(self) -> Path:
+        "The weights of the finished run."
+        return self.out / "weights.safetensors"
+
     def _resume(self):
-        state = load_checkpoint(self.checkpoint, self.model, self.optimizer, self.config)
+        state = load_checkpoint(self.checkpoint, self.model, self.optimizer, self.run)
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _tidy(self):
@@ -282,7 +303,7 @@ class Trainer:
     def save(self):
         "Write the checkpoint."
         if self.is_main:
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, dict(step=self.step, seconds=self.seconds, config=self.config))
+            save_checkpoint(self.checkpoint, self.model, self.optimizer, dict(step=self.step, seconds=self.seconds, **self.run))
 
     def _log(self, **row):
         if self.is_main:
@@ -301,7 +322,7 @@ class Trainer:
             b["srcs"] = F.interpolate(b["srcs"].flatten(0, 1), (now.frame_size,) * 2, mode="area").unflatten(0, b["srcs"].shape[:2])
         for group in self.optimizer.param_groups: group["lr"] = now.lr
         self.wrapped.train()
-        with self.accelerator.autocast(): out = self.wrapped(b["srcs"], b["drv"])
+        out = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
         terms = dict(l1=photometric_loss(out.gen, b["drv"]))
         loss = terms["l1"]
         if now.landmark_weight > 0:
@@ -311,7 +332,7 @@ class Trainer:
         self.accelerator.backward(loss)
         if cfg.clip_norm: self.accelerator.clip_grad_norm_(self.wrapped.parameters(), cfg.clip_norm)
         self.optimizer.step()
-        if not loss.isfinite(): raise X2FaceError(f"The loss is {loss.item()} at step {self.step}; lower lr, or train in precision fp32. The checkpoint is whole.")
+        if not loss.isfinite(): raise X2FaceError(f"The loss is {loss.item()} at step {self.step}; start again in a new folder with a lower lr, or with precision=fp32.")
         return {k: v.detach() for k, v in terms.items()}
 
     def validate(self) -> dict:
@@ -323,20 +344,29 @@ class Trainer:
 
     def fit(self) -> Path: # the weights
         "Run to the end. Ctrl-C and SIGTERM save a checkpoint and raise `X2FaceError`; call again to carry on."
-        self.out.mkdir(parents=True, exist_ok=True)
+        if self.step == self.cfg.steps and self.weights.is_file(): return self.weights
+        try: self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as e: raise X2FaceError(f"Cannot write to {self.out} ({e.strerror}); choose another folder.") from None
+        lock = FileLock(self.out / ".lock", timeout=0)
+        try: lock.acquire() if self.is_main else None
+        except Timeout: raise X2FaceError(f"Another process trains in {self.out}; wait for it, or choose another folder.") from None
+        try: return self._fit()
+        finally: lock.release()
+
+    def _fit(self) -> Path:
         if self.is_main:
             self._tidy()
-            write_text(self.out / "config.json", json.dumps(self.config, indent=1))
+            write_text(self.out / "config.json", json.dumps(self.run["config"], indent=1))
         with _StopOnSignal(self): self._loop()
         figures = self.validate()
         if self.is_main:
-            info = dict(recipe=self.config, steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
+            info = dict(recipe=self.run["config"], steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
                         precision=self.precision, machine=machine(), commit=_commit(), config_hash=self.cfg.hash, val=figures,
                         train_tracks=len(self.frames["train"].tracks), train_identities=len(self.pairs.of_ident))
             if self.init: info["init"] = read_model_info(self.init)[1]
-            save_model(self.model, self.out / "weights.safetensors", info)
+            save_model(self.model, self.weights, info)
         self.accelerator.wait_for_everyone()
-        return self.out / "weights.safetensors"
+        return self.weights
 
     def _loop(self):
         cfg = self.cfg

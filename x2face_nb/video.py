@@ -35,16 +35,17 @@ from .core import X2FaceError, atomic_write, write_text
 
 # %% ../nbs/01_video.ipynb #01-video-005
 def to_tensor(
-    frames:np.ndarray|list, # uint8 RGB: (H,W,3), (B,H,W,3) or a list of (H,W,3)
+    frames:np.ndarray|Tensor|list, # uint8 RGB: (H,W,3), (B,H,W,3) or a list of (H,W,3)
 ) -> Tensor: # (B,3,H,W) in [0,1]
     "Frames as a float tensor. Raises `X2FaceError` for another shape or type."
     if isinstance(frames, (list, tuple)):
         if len({np.shape(f) for f in frames}) != 1:
             raise X2FaceError("to_tensor wants at least one frame, and all of one size; resize them first.")
         frames = np.stack(frames)
-    if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3:
-        raise X2FaceError(f"to_tensor wants uint8 RGB (H,W,3) or (B,H,W,3), got {frames.dtype} {frames.shape}.")
-    x = torch.from_numpy(np.require(frames.reshape(-1, *frames.shape[-3:]), requirements=["C", "W"]))
+    if frames.dtype not in (np.uint8, torch.uint8) or frames.ndim not in (3, 4) or frames.shape[-1] != 3:
+        raise X2FaceError(f"to_tensor wants uint8 RGB (H,W,3) or (B,H,W,3), got {frames.dtype} {tuple(frames.shape)}.")
+    x = frames.reshape(-1, *frames.shape[-3:])
+    if not isinstance(x, Tensor): x = torch.from_numpy(np.require(x, requirements=["C", "W"]))
     return x.permute(0, 3, 1, 2).float().div(255)
 
 # %% ../nbs/01_video.ipynb #01-video-006
