@@ -276,7 +276,7 @@ def test_unknown_key(x2face):
 
 
 def test_run_of_another_recipe(x2face, world):
-    left = ["config.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors", "strips/step_000001.jpg"]
+    left = [".lock", "config.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors", "strips/step_000001.jpg"]
     left = [f"run/{f}" for f in left]
     done(x2face("train", "@toy", "-o", "run", "--config", "@net.json", "--device", "cpu", leaves=left))
     refused(x2face("train", "@toy", "-o", "run", "--recipe", "live", "--set", "landmark_weight=0", "--device", "cpu", leaves=left,

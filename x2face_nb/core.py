@@ -168,7 +168,7 @@ def atomic_write(
         os.replace(tmp, path)
     except Exception as e: # safetensors says the system's error number in words alone
         if getattr(e, "errno", None) not in _FULL and not any(f"os error {n}" in str(e) for n in _FULL): raise
-        raise X2FaceError(f"The disk is full, {path} was not written; make room or choose another disk.") from e
+        raise X2FaceError(f"The disk is full or the file too large: {path} was not written; make room or choose another disk.") from e
     finally:
         Path(tmp).unlink(missing_ok=True)
 
