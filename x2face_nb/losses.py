@@ -24,12 +24,14 @@ def points_loss(
     flow:Tensor, # (B,2,h,w) flow field
     at:Tensor, # (B,N,2) in [-1,1]: where the grid is read
     to:Tensor, # (B,N,2) in [-1,1]: what it should say there; NaN where unknown
+    weight:Tensor|None=None, # (N,) ≥ 0, what each point counts; all the same where None
 ) -> Tensor: # scalar
-    "Mean absolute error of `identity + flow` at given points. Unknown points, and points beyond the frame, count nothing."
+    "Weighted mean absolute error of `identity + flow` at given points. Unknown points, and points beyond the frame, count nothing."
     known = (at.isfinite() & to.isfinite() & (at.abs() <= 1)).all(-1, keepdim=True)
     at, to = at.nan_to_num().where(known, 0), to.nan_to_num()
     says = at + warp(flow, at[:, :, None], "border").squeeze(-1).transpose(1, 2)
-    return ((says - to).abs() * known).sum() / (2 * known.sum()).clamp(min=1)
+    counts = known * (1. if weight is None else weight[:, None])
+    return ((says - to).abs() * counts).sum() / (2 * counts.sum()).clamp(min=1)
 
 # %% ../nbs/30_losses.ipynb #30-losses-012
 def landmark_loss(
@@ -38,8 +40,9 @@ def landmark_loss(
     canonical:Tensor, # (N,2) in [-1,1]: the embedded face's landmarks
     src_points:Tensor, # (B,K,N,2) landmarks of the sources
     drv_points:Tensor, # (B,N,2) landmarks of the driving frame
+    weight:Tensor|None=None, # (N,) ≥ 0, what each point counts; all the same where None
 ) -> Tensor: # scalar
     "Embedding grid at C should say S; driving grid at D should say C."
     s = src_points.flatten(0, 1)
-    return (points_loss(embed_flow.flatten(0, 1), canonical.expand_as(s), s)
-            + points_loss(drive_flow, drv_points, canonical.expand_as(drv_points)))
+    return (points_loss(embed_flow.flatten(0, 1), canonical.expand_as(s), s, weight)
+            + points_loss(drive_flow, drv_points, canonical.expand_as(drv_points), weight))

@@ -61,6 +61,7 @@ class TrainConfig(Config):
     jitter_end:float=0. # at the end; linear in between
     landmark_weight:float=0. # landmark warm-up: weight at the start
     landmark_until:float=1. # share of the run by which it has faded to nothing
+    mouth_weight:float=1. # what a point of the mouth counts among the landmarks; the others count 1
     precision:str="auto" # "auto", "fp32" or "bf16" autocast
     seed:int=0 # everything random follows from it
     log_every:int=50 # steps between lines of the log
@@ -73,7 +74,7 @@ class TrainConfig(Config):
         def need(ok, what):
             if not ok: raise X2FaceError(what)
         need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
-        need(0 < self.lr < float("inf") and self.landmark_until > 0, "lr and landmark_until want positive numbers.")
+        need(0 < self.lr < float("inf") and min(self.landmark_until, self.mouth_weight) > 0, "lr, landmark_until and mouth_weight want positive numbers.")
         need(min(self.weight_decay, self.clip_norm, self.warmup, self.workers, self.jitter, self.jitter_end, self.landmark_weight) >= 0,
              "weight_decay, clip_norm, warmup, workers, jitter, jitter_end and landmark_weight want 0 or more.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
@@ -93,6 +94,8 @@ RECIPES = {
         optimizer="adamw", lr=6e-4, weight_decay=.01, warmup=200, schedule="cosine", clip_norm=1.,
         augment=AugmentConfig(flip=True, colour=.1), jitter=1., jitter_end=.15, landmark_weight=1., landmark_until=.9),
 }
+RECIPES["live_mouth"] = RECIPES["live"].replace( # carries on from the weights of `live`: heads move by then, mouths do not yet
+    steps=1800, frame_sizes=(128,), frame_size_from=(0.,), lr=4e-4, warmup=50, jitter=.4, jitter_end=.1, landmark_until=2., mouth_weight=6.)
 
 def recipe(
     name:str, # one of `RECIPES`
@@ -263,6 +266,8 @@ class Trainer:
             known = np.concatenate(points)
             if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train with landmark_weight=0.")
             mean = np.nanmean(known, 0)
+            is_mouth = torch.arange(68) >= 48
+            self.point_weight = torch.where(is_mouth, cfg.mouth_weight, 1.).to(self.accelerator.device)
             self.canonical = torch.from_numpy((mean + mean[FLIP_68] * [-1, 1]) / 2).float().to(self.accelerator.device)
         self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points,
                                  self.accelerator.process_index, self.accelerator.num_processes)
@@ -326,7 +331,7 @@ class Trainer:
         terms = dict(l1=photometric_loss(out.gen, b["drv"]))
         loss = terms["l1"]
         if now.landmark_weight > 0:
-            terms["landmarks"] = landmark_loss(out.embed_flow, out.drive_flow, self.canonical, b["src_points"], b["drv_points"])
+            terms["landmarks"] = landmark_loss(out.embed_flow, out.drive_flow, self.canonical, b["src_points"], b["drv_points"], self.point_weight)
             loss = loss + now.landmark_weight * terms["landmarks"]
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
