@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .core import X2FaceError
 from .data import Frames
 from .faces import FaceLandmarks
-from .metrics import keypoint_distance, l1, ssim
+from .metrics import keypoint_distance, l1, mouth_correlation, ssim
 from .video import to_tensor, to_uint8
 from .x2face import X2Face
 
@@ -68,7 +68,7 @@ def evaluate(
             if not cross: row |= dict(l1=l1(gen, drv).mean().item(), ssim=ssim(gen, drv).mean().item())
             if find:
                 seen = [p is not None for p, q in zip(points, truth) if q is not None]
-                row |= dict(akd=float(np.nanmean(distance)) if np.isfinite(distance).any() else np.nan, failures=1 - float(np.mean(seen)) if seen else np.nan)
+                row |= dict(mouth=mouth_correlation(points, truth), akd=float(np.nanmean(distance)) if np.isfinite(distance).any() else np.nan, failures=1 - float(np.mean(seen)) if seen else np.nan)
             rows.append(row)
     model.train(was_training)
     return pd.DataFrame(rows)
@@ -79,7 +79,7 @@ def summarise(
     seed:int=0, # of the bootstrap
 ) -> pd.DataFrame: # a row a method; of each figure the mean and the ends of its 95 % interval
     "Mean over tracks and 95 % bootstrap interval of each figure."
-    figures = [c for c in ("l1", "ssim", "akd", "failures") if c in table]
+    figures = [c for c in ("l1", "ssim", "akd", "mouth", "failures") if c in table]
     rows = []
     for method, of in table.groupby("method", sort=False):
         row = dict(method=method, tracks=len(of))

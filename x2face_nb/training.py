@@ -276,7 +276,7 @@ class Trainer:
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make(self.model.parameters()))
-        self.step, self.seconds, self.should_stop = 0, 0., 0
+        self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
         names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
         self.run = dict(config=cfg.to_dict(), data=hashlib.sha256(names.encode()).hexdigest()[:16], precision=self.precision)
         if self.checkpoint.is_file(): self._resume()
@@ -366,7 +366,7 @@ class Trainer:
         figures = self.validate()
         if self.is_main:
             info = dict(recipe=self.run["config"], steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
-                        precision=self.precision, machine=machine(), commit=_commit(), config_hash=self.cfg.hash, val=figures,
+                        precision=self.precision, machine=machine(), commit=self.commit, config_hash=self.cfg.hash, val=figures,
                         train_tracks=len(self.frames["train"].tracks), train_identities=len(self.pairs.of_ident))
             if self.init: info["init"] = read_model_info(self.init)[1]
             save_model(self.model, self.weights, info)
