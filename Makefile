@@ -25,7 +25,7 @@ lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 
 bench: .venv/.dev ## measure this machine; writes results/benchmark/
 	@mkdir -p results/benchmark
-	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/benchmark/benchmark.ipynb -p results results/benchmark
+	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/benchmark/benchmark.ipynb -p results results/benchmark -p repeats 60
 
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export

@@ -54,11 +54,10 @@ def evaluate(
             d = others[0]
         drvs = np.stack([frames[d, i] for i in range(0 if cross else 1, frames.n_frames(d), every)])
         truth = [find(f) for f in drvs] if find else [None] * len(drvs)
-        src = to_tensor(frames[t, 0])
+        src, drv = to_tensor(frames[t, 0]), to_tensor(drvs)
         out = {}
-        for chunk in torch.from_numpy(drvs).split(32):
-            for k, v in generate(model, src.to(device), to_tensor(chunk.numpy()).to(device)).items(): out.setdefault(k, []).append(v.cpu())
-        drv = to_tensor(drvs)
+        for chunk in drv.split(32):
+            for k, v in generate(model, src.to(device), chunk.to(device)).items(): out.setdefault(k, []).append(v.cpu())
         still = find(frames[t, 0]) if find else None
         for method, gen in out.items():
             gen = torch.cat(gen)
