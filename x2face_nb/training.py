@@ -35,7 +35,7 @@ from .augment import AugmentConfig, augment
 from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
 from .faces import FLIP_68
-from .losses import landmark_loss, photometric_loss
+from .losses import MOUTH_68, face_shape, landmark_loss, mouth_loss, photometric_loss, shape_loss
 from .video import to_tensor, to_uint8, write_image
 from .viz import strip
 from .x2face import PRESETS, X2Face, X2FaceConfig, load_model, read_model_info, save_model
@@ -59,9 +59,11 @@ class TrainConfig(Config):
     augment:AugmentConfig=field(default_factory=AugmentConfig)
     jitter:float=0. # independent jitter of source and driving frame at the start, 0 to 1
     jitter_end:float=0. # at the end; linear in between
-    landmark_weight:float=0. # landmark warm-up: weight at the start
-    landmark_until:float=1. # share of the run by which it has faded to nothing
-    mouth_weight:float=1. # what a point of the mouth counts among the landmarks; the others count 1
+    landmark_weight:float=0. # weight of the landmarks (`landmark_loss`) at the start
+    shape_weight:float=0. # weight of the face's shape, read off the driving vector by a linear layer that training alone has (`shape_loss`)
+    form_weight:float=0. # weight of the mouth's form in both flow fields (`mouth_loss`)
+    landmark_until:float=1. # share of the run by which these three have faded to nothing
+    mouth_weight:float=1. # what a point of the mouth counts in landmarks and shape; the others count 1
     precision:str="auto" # "auto", "fp32" or "bf16" autocast
     seed:int=0 # everything random follows from it
     log_every:int=50 # steps between lines of the log
@@ -75,8 +77,8 @@ class TrainConfig(Config):
             if not ok: raise X2FaceError(what)
         need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
         need(0 < self.lr < float("inf") and min(self.landmark_until, self.mouth_weight) > 0, "lr, landmark_until and mouth_weight want positive numbers.")
-        need(min(self.weight_decay, self.clip_norm, self.warmup, self.workers, self.jitter, self.jitter_end, self.landmark_weight) >= 0,
-             "weight_decay, clip_norm, warmup, workers, jitter, jitter_end and landmark_weight want 0 or more.")
+        zero_or_more = "weight_decay clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight".split()
+        need(min(getattr(self, k) for k in zero_or_more) >= 0, f"{', '.join(zero_or_more)} want 0 or more.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
         need(min(self.frame_sizes, default=0) >= 11, "frame_sizes wants sides of 11 pixels or more.")
         need(min(self.log_every, self.val_every, self.save_every) > 0, "log_every, val_every and save_every want positive numbers.")
@@ -96,6 +98,8 @@ RECIPES = {
 }
 RECIPES["live_mouth"] = RECIPES["live"].replace( # carries on from the weights of `live`: heads move by then, mouths do not yet
     steps=1800, frame_sizes=(128,), frame_size_from=(0.,), lr=4e-4, warmup=50, jitter=.4, jitter_end=.1, landmark_until=2., mouth_weight=6.)
+RECIPES["live_talk"] = RECIPES["live_mouth"].replace( # carries on from those: mouths learn to talk
+    steps=8000, lr=6e-4, warmup=100, jitter=.3, mouth_weight=4., shape_weight=1., form_weight=8., landmark_until=1.25)
 
 def recipe(
     name:str, # one of `RECIPES`
@@ -111,7 +115,7 @@ class Phase:
     lr:float # learning rate
     frame_size:int # side of the frames that are warped
     jitter:float # amount of independent jitter
-    landmark_weight:float # weight of the landmark warm-up
+    fade:float # what is left of the terms from landmarks, 1 to 0
 
 def phase(
     cfg:TrainConfig, # the run
@@ -123,7 +127,7 @@ def phase(
     if cfg.schedule == "cosine" and step >= cfg.warmup:
         lr = cfg.lr * .5 * (1 + np.cos(np.pi * (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup)))
     size = [s for s, at in zip(cfg.frame_sizes, cfg.frame_size_from) if t >= at][-1]
-    return Phase(float(lr), size, cfg.jitter + (cfg.jitter_end - cfg.jitter) * t, cfg.landmark_weight * max(0., 1 - t / cfg.landmark_until))
+    return Phase(float(lr), size, cfg.jitter + (cfg.jitter_end - cfg.jitter) * t, max(0., 1 - t / cfg.landmark_until))
 
 # %% ../nbs/31_training.ipynb #31-training-013
 def pick_precision(
@@ -184,7 +188,7 @@ def load_checkpoint(
 
 # %% ../nbs/31_training.ipynb #31-training-019
 class Validation:
-    "Fixed validation pairs, their figures, and their strips, in the precision that the model runs in."
+    "Fixed validation pairs, their figures, and their strips, in full precision."
     def __init__(self,
         frames:Frames, # validation tracks at full frame size
         per_track:int=4, # driving frames a track
@@ -236,6 +240,18 @@ def machine() -> dict:
                 torch=torch.__version__, python=platform.python_version())
 
 # %% ../nbs/31_training.ipynb #31-training-022
+class _Trained(torch.nn.Module):
+    "What a run trains: the model and, where the configuration wants it, the linear layer that reads the face's shape."
+    def __init__(self, x2face:X2Face, with_shape:bool):
+        super().__init__()
+        self.x2face = x2face
+        self.shape_head = torch.nn.Linear(x2face.cfg.driving.widths[-1], 2 * 68) if with_shape else None
+
+    def forward(self, srcs:Tensor, drv:Tensor):
+        out = self.x2face(srcs, drv)
+        return out, None if self.shape_head is None else self.shape_head(out.vec)
+
+# %% ../nbs/31_training.ipynb #31-training-023
 class Trainer:
     "A training run in a folder: `checkpoint.safetensors`, `log.jsonl`, `strips/`, and at the end `weights.safetensors`."
     def __init__(self,
@@ -258,24 +274,26 @@ class Trainer:
         size = max(cfg.frame_sizes)
         self.frames = {s: Frames(t, size, progress=progress and self.is_main) for s, t in tracks.items()}
         points = None
-        if cfg.landmark_weight:
+        if cfg.landmark_weight or cfg.shape_weight or cfg.form_weight:
             points = [track_landmarks(t) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
             for i, (t, p) in enumerate(zip(tracks["train"], points)):
                 if p.shape != (n := self.frames["train"].n_frames(i), 68, 2):
                     raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {n} frames want ({n}, 68, 2); make them again.")
             known = np.concatenate(points)
-            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train with landmark_weight=0.")
+            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train without landmark_weight, shape_weight and form_weight.")
             mean = np.nanmean(known, 0)
-            is_mouth = torch.arange(68) >= 48
-            self.point_weight = torch.where(is_mouth, cfg.mouth_weight, 1.).to(self.accelerator.device)
+            self.point_weight = torch.ones(68, device=self.accelerator.device)
+            self.point_weight[MOUTH_68] = cfg.mouth_weight
             self.canonical = torch.from_numpy((mean + mean[FLIP_68] * [-1, 1]) / 2).float().to(self.accelerator.device)
+            self.mean_shape = face_shape(self.canonical[None])[0]
         self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points,
                                  self.accelerator.process_index, self.accelerator.num_processes)
         self.validation = Validation(self.frames["val"])
         self.model = (load_model(init, cfg.model) if init else X2Face(cfg.model)).to(memory_format=torch.channels_last)
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make(self.model.parameters()))
+        self.trained = _Trained(self.model, bool(cfg.shape_weight))
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make(self.trained.parameters()))
         self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
         names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
         self.run = dict(config=cfg.to_dict(), data=hashlib.sha256(names.encode()).hexdigest()[:16], precision=self.precision)
@@ -292,7 +310,7 @@ class Trainer:
         return self.out / "weights.safetensors"
 
     def _resume(self):
-        state = load_checkpoint(self.checkpoint, self.model, self.optimizer, self.run)
+        state = load_checkpoint(self.checkpoint, self.trained, self.optimizer, self.run)
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _tidy(self):
@@ -308,7 +326,7 @@ class Trainer:
     def save(self):
         "Write the checkpoint."
         if self.is_main:
-            save_checkpoint(self.checkpoint, self.model, self.optimizer, dict(step=self.step, seconds=self.seconds, **self.run))
+            save_checkpoint(self.checkpoint, self.trained, self.optimizer, dict(step=self.step, seconds=self.seconds, **self.run))
 
     def _log(self, **row):
         if self.is_main:
@@ -327,12 +345,20 @@ class Trainer:
             b["srcs"] = F.interpolate(b["srcs"].flatten(0, 1), (now.frame_size,) * 2, mode="area").unflatten(0, b["srcs"].shape[:2])
         for group in self.optimizer.param_groups: group["lr"] = now.lr
         self.wrapped.train()
-        out = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
+        out, shape = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
         terms = dict(l1=photometric_loss(out.gen, b["drv"]))
         loss = terms["l1"]
-        if now.landmark_weight > 0:
+        if cfg.landmark_weight and now.fade:
             terms["landmarks"] = landmark_loss(out.embed_flow, out.drive_flow, self.canonical, b["src_points"], b["drv_points"], self.point_weight)
-            loss = loss + now.landmark_weight * terms["landmarks"]
+            loss = loss + now.fade * cfg.landmark_weight * terms["landmarks"]
+        if cfg.shape_weight and now.fade:
+            terms["shape"] = shape_loss(shape.float(), b["drv_points"], self.mean_shape, self.point_weight)
+            loss = loss + now.fade * cfg.shape_weight * terms["shape"]
+        if cfg.form_weight and now.fade:
+            to_drv, to_src = self.canonical.expand_as(b["drv_points"]), b["src_points"].flatten(0, 1)
+            terms["form"] = mouth_loss(out.drive_flow, b["drv_points"], to_drv) \
+                            + mouth_loss(out.embed_flow.flatten(0, 1), self.canonical.expand_as(to_src), to_src)
+            loss = loss + now.fade * cfg.form_weight * terms["form"]
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if cfg.clip_norm: self.accelerator.clip_grad_norm_(self.wrapped.parameters(), cfg.clip_norm)
@@ -403,7 +429,7 @@ class Trainer:
                     raise X2FaceError(f"Training stopped at step {self.step} of {cfg.steps}; its checkpoint is in {self.out}, and the same command carries on.")
         finally: bar.close()
 
-# %% ../nbs/31_training.ipynb #31-training-023
+# %% ../nbs/31_training.ipynb #31-training-024
 class _StopOnSignal:
     "While active, SIGTERM and the first Ctrl-C set `trainer.should_stop` to their number; a second Ctrl-C interrupts at once."
     def __init__(self, trainer:Trainer): self.trainer, self.old = trainer, {}

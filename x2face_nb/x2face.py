@@ -154,6 +154,7 @@ class Generated(NamedTuple):
     face:Tensor # (B,3,H,W) embedded face
     embed_flow:Tensor # (B,K,2,h,w) flow fields of the sources
     drive_flow:Tensor # (B,2,h,w) flow field of the driving frame
+    vec:Tensor # (B,D) driving vector
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-018
 class X2Face(nn.Module):
@@ -193,8 +194,9 @@ class X2Face(nn.Module):
         srcs:Tensor, # (B,K,3,H,W) or (B,3,H,W) in [0,1]
         drv:Tensor, # (B,3,H,W) in [0,1]
     ) -> Generated:
-        emb, flow = self.embed(srcs), self.drive(drv)
-        return Generated(self.render(emb.face, flow), emb.face, emb.flow, flow)
+        emb, vec = self.embed(srcs), self.driving.encode(drv)
+        flow = self.driving.decode(vec)
+        return Generated(self.render(emb.face, flow), emb.face, emb.flow, flow, vec)
 
     def table(self,
         size:int=256, # side of the frames, in pixels
