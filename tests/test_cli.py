@@ -111,10 +111,10 @@ def x2face(world, said, tmp_path):
     here.mkdir()
     tmp.mkdir()
 
-    def run(*args, what=None, leaves=(), prefix=(), disturb=None, env={}, at=here, **kw):
+    def run(*args, what=None, leaves=(), prefix=(), command=COMMAND, disturb=None, env={}, at=here, **kw):
         args = [str(world / a[1:]) if str(a).startswith("@") else str(a) for a in args]
         env = os.environ | dict(TMPDIR=str(tmp), X2FACE_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1") | env
-        p = subprocess.Popen([*prefix, *COMMAND, *args], cwd=at, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        p = subprocess.Popen([*prefix, *command, *args], cwd=at, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True, **kw)
         if disturb: disturb(p)
         out, err = p.communicate(timeout=120)
@@ -267,6 +267,27 @@ def test_stopped(x2face, what, signum, code):
         p.send_signal(signum)
     e = x2face(*animate(driving="@long.mp4"), disturb=disturb, what=what)
     refused(e, "before it was done", code)
+
+
+@posix
+@pytest.mark.parametrize("signum, code", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_stopped_in_a_destructor(x2face, signum, code):
+    "Python drops what is raised in a destructor; the interruption has to come all the same."
+    ends = f"""
+import os, signal
+from x2face_nb import animate, cli
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{signum})
+        for _ in range(1000): pass
+left, drive = [Ends()], animate.Animator.drive
+def drive_and_end(*args):
+    left.clear()
+    return drive(*args)
+animate.Animator.drive = drive_and_end
+cli.main()
+"""
+    refused(x2face(*animate(driving="@long.mp4"), command=[sys.executable, "-c", ends]), "before it was done", code)
 
 
 # Other commands

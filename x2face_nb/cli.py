@@ -7,6 +7,7 @@ __all__ = ['app', 'verdict', 'x2face', 'animate', 'embed', 'demo', 'train', 'pre
            'info', 'main']
 
 # %% ../nbs/60_cli.ipynb #60-cli-002
+import _thread
 import ast
 import errno
 import functools
@@ -17,6 +18,7 @@ import platform
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from importlib import metadata
@@ -393,7 +395,15 @@ def info(
 # %% ../nbs/60_cli.ipynb #60-cli-055
 def _interrupt(signum, frame): raise KeyboardInterrupt(signum)
 
+def _send_again(
+    dropped, # what `sys.unraisablehook` is given
+):
+    "An interruption that Python dropped comes again; anything else is reported as usual."
+    if not issubclass(dropped.exc_type, KeyboardInterrupt): return sys.__unraisablehook__(dropped)
+    threading.Timer(.02, _thread.interrupt_main, (dropped.exc_value.args or (signal.SIGINT,))[:1]).start()
+
 def main():
     "The console script `x2face`."
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _send_again
     app(prog_name="x2face")
