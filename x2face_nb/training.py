@@ -35,7 +35,7 @@ from .augment import AugmentConfig, augment
 from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
 from .faces import FLIP_68
-from .losses import MOUTH_68, face_shape, landmark_loss, mouth_loss, photometric_loss, shape_loss
+from .losses import MOUTH_68, deep_sum, face_shape, landmark_loss, mouth_loss, ms_ssim_loss, ms_ssim_window, photometric_loss, shape_loss
 from .video import to_tensor, to_uint8, write_image
 from .viz import strip
 from .x2face import PRESETS, X2Face, X2FaceConfig, load_model, read_model_info, save_model
@@ -55,6 +55,8 @@ class TrainConfig(Config):
     weight_decay:float=0. # of the optimiser
     warmup:int=0 # steps of linear warm-up
     schedule:str="constant" # after warm-up: "constant", or "cosine" down to nothing
+    loss:str="l1" # between generated and driving frame: "l1", or "l1+ms-ssim"
+    ms_ssim_weight:float=.2 # of 1 - MS-SSIM in "l1+ms-ssim"
     clip_norm:float=0. # largest gradient norm; 0 leaves gradients alone
     augment:AugmentConfig=field(default_factory=AugmentConfig)
     jitter:float=0. # independent jitter of source and driving frame at the start, 0 to 1
@@ -77,12 +79,14 @@ class TrainConfig(Config):
             if not ok: raise X2FaceError(what)
         need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
         need(0 < self.lr < float("inf") and min(self.landmark_until, self.mouth_weight) > 0, "lr, landmark_until and mouth_weight want positive numbers.")
-        zero_or_more = "weight_decay clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight".split()
+        zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight".split()
         need(min(getattr(self, k) for k in zero_or_more) >= 0, f"{', '.join(zero_or_more)} want 0 or more.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
+        if self.loss == "l1+ms-ssim": ms_ssim_window(min(self.frame_sizes, default=0))
         need(min(self.frame_sizes, default=0) >= 11, "frame_sizes wants sides of 11 pixels or more.")
         need(min(self.log_every, self.val_every, self.save_every) > 0, "log_every, val_every and save_every want positive numbers.")
         need(self.optimizer in ("sgd", "adamw"), f"optimizer is 'sgd' or 'adamw', not {self.optimizer!r}.")
+        need(self.loss in ("l1", "l1+ms-ssim"), f"loss is 'l1' or 'l1+ms-ssim', not {self.loss!r}.")
         need(self.schedule in ("constant", "cosine"), f"schedule is 'constant' or 'cosine', not {self.schedule!r}.")
         need(self.precision in ("auto", "fp32", "bf16"), f"precision is 'auto', 'fp32' or 'bf16', not {self.precision!r}.")
         need(len(self.frame_sizes) == len(self.frame_size_from) and self.frame_size_from[:1] == (0.,) and list(self.frame_size_from) == sorted(self.frame_size_from),
@@ -346,8 +350,13 @@ class Trainer:
         for group in self.optimizer.param_groups: group["lr"] = now.lr
         self.wrapped.train()
         out, shape = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
-        terms = dict(l1=photometric_loss(out.gen, b["drv"]))
-        loss = terms["l1"]
+        gens = [out.gen, *out.sides]
+        l1s = [photometric_loss(g, b["drv"]) for g in gens]
+        terms, loss = dict(l1=l1s[0]), deep_sum(l1s)
+        if cfg.loss == "l1+ms-ssim":
+            structure = [ms_ssim_loss(g, b["drv"]) for g in gens]
+            terms["ms_ssim"] = structure[0]
+            loss = loss + cfg.ms_ssim_weight * deep_sum(structure)
         if cfg.landmark_weight and now.fade:
             terms["landmarks"] = landmark_loss(out.embed_flow, out.drive_flow, self.canonical, b["src_points"], b["drv_points"], self.point_weight)
             loss = loss + now.fade * cfg.landmark_weight * terms["landmarks"]

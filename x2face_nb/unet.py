@@ -116,6 +116,11 @@ class UNet(nn.Module):
         levels = self.encoder(x)
         return self.decoder(levels[-1], levels)
 
+    @property
+    def heads(self) -> list[nn.Conv2d]:
+        "The convolution that gives the result."
+        return [self.decoder.ups[-1].conv]
+
 # %% ../nbs/21_unet.ipynb #21-unet-015
 class EncoderDecoder(nn.Module):
     "The U-Net without skips: everything passes through the bottleneck vector (paper, section 3.1)."
@@ -139,3 +144,8 @@ class EncoderDecoder(nn.Module):
         return self.decoder(vec[..., None, None])
 
     def forward(self, x:Tensor): return self.decode(self.encode(x))
+
+    @property
+    def heads(self) -> list[nn.Conv2d]:
+        "The convolution that gives the result."
+        return [self.decoder.ups[-1].conv]

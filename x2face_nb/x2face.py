@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .core import Config, X2FaceError, atomic_write
 from .unet import Down, EncoderDecoder, UNet, Up
+from .unet3plus import ConvBlock, UNet3Plus
 from .warp import compose, flow_to_grid, resize_flow, warp
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-005
@@ -32,12 +33,19 @@ from .warp import compose, flow_to_grid, resize_flow, warp
 class NetworkConfig(Config):
     "Shape of one of the two networks."
     widths:tuple[int, ...]=(64, 128, 256, 512, 512, 512, 512, 512) # channels after each halving, bottleneck last
-    n_up:int=8 # doublings; the flow field has 2**n_up pixels a side
+    n_up:int=8 # the flow field has 2**n_up pixels a side
+    size:int=0 # side of the frame that the network sees, a power of two; 0 for 2**len(widths), which a U-Net wants
     def __post_init__(self):
         super().__post_init__()
         if not (len(self.widths) > 1 and min(self.widths) > 0): raise X2FaceError("widths wants two or more positive channel counts.")
-        if not 0 < self.n_up <= len(self.widths):
-            raise X2FaceError(f"n_up wants 1 to {len(self.widths)}, one for each width at most, got {self.n_up}.")
+        if self.size and self.size.bit_count() != 1: raise X2FaceError(f"size wants a power of two, got {self.size}.")
+        if not 0 < self.n_up <= self.halvings:
+            raise X2FaceError(f"n_up wants 1 to {self.halvings} here, so that the flow field is no finer than what the network sees, got {self.n_up}.")
+
+    @property
+    def halvings(self) -> int:
+        "How often the frame that the network sees can be halved."
+        return (self.size or 2**len(self.widths)).bit_length() - 1
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-006
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ class X2FaceConfig(Config):
     "The whole model. The defaults are the paper's (section 3.1) and the released code's."
     embedding:NetworkConfig=field(default_factory=NetworkConfig)
     driving:NetworkConfig=field(default_factory=lambda: NetworkConfig(widths=(64, 128, 256, 512, 512, 512, 512, 128)))
+    backbone:str="unet" # of the embedding network: "unet" or "unet3plus"
+    deep_supervision:bool=False # while a UNet 3+ trains, every decoder level gives an embedded face
     confidence:bool=False # weight several sources by predicted confidence instead of the plain mean
     padding:str="zeros" # what lies beyond the frame: "zeros" or "border"
     centred:bool=False # networks see frames in [-1,1] instead of [0,1]
@@ -52,16 +62,23 @@ class X2FaceConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         if self.padding not in ("zeros", "border"): raise X2FaceError(f"padding is 'zeros' or 'border', not {self.padding!r}.")
+        if self.backbone not in ("unet", "unet3plus"): raise X2FaceError(f"backbone is 'unet' or 'unet3plus', not {self.backbone!r}.")
+        if self.deep_supervision and self.backbone == "unet": raise X2FaceError("deep_supervision wants backbone 'unet3plus'; a U-Net has one head.")
+        for name, net in (("embedding", self.embedding), ("driving", self.driving)):
+            if (name == "driving" or self.backbone == "unet") and net.halvings != len(net.widths):
+                raise X2FaceError(f"{name}.size wants 0 or {2**len(net.widths)}: this network halves the frame once for each width, down to one pixel.")
+        if self.backbone == "unet3plus" and not (self.embedding.size and 0 <= self.embedding.halvings - self.embedding.n_up <= len(self.embedding.widths) - 2):
+            raise X2FaceError("backbone 'unet3plus' wants embedding.size, and a flow field that one of its decoder levels can give.")
 
     @property
     def embed_size(self) -> int:
         "Side of the frame that the embedding network sees, in pixels."
-        return 2**len(self.embedding.widths)
+        return 2**self.embedding.halvings
 
     @property
     def drive_size(self) -> int:
         "Side of the frame that the driving network sees, in pixels."
-        return 2**len(self.driving.widths)
+        return 2**self.driving.halvings
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-008
 PRESETS = {
@@ -85,32 +102,47 @@ class Embedding(NamedTuple):
     face:Tensor # (B,3,H,W) embedded face
     flow:Tensor # (B,K,2,h,w) flow field of each source
     conf:Tensor # (B,K,1,h,w) weight > 0 of each source pixel
+    sides:tuple = () # embedded faces of the coarser heads, finest first, while a deeply supervised network trains
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-012
+def _backbone(cfg:X2FaceConfig) -> nn.Module: # (B,3,S,S) → (B,3,h,w), or a list of them while it trains with deep supervision
+    e = cfg.embedding
+    if cfg.backbone == "unet": return UNet(e.widths, c_out=3, n_up=e.n_up)
+    return UNet3Plus(e.widths, c_out=3, coarser=e.halvings - e.n_up, deep=cfg.deep_supervision)
+
+# %% ../nbs/23_x2face.ipynb #23-x2face-013
 class EmbeddingNetwork(nn.Module):
     "Warps K source frames into one embedded face (paper, section 3.1)."
     def __init__(self, cfg:X2FaceConfig):
         super().__init__()
-        self.cfg = cfg
-        self.body = UNet(cfg.embedding.widths, c_out=3, n_up=cfg.embedding.n_up)
-        if cfg.zero_heads: nn.init.zeros_(self.body.decoder.ups[-1].conv.weight)
+        self.cfg, self.body = cfg, _backbone(cfg)
+        if cfg.zero_heads: _zero(self.body)
 
     def forward(self,
         srcs:Tensor, # (B,K,3,H,W) or (B,3,H,W) in [0,1]
     ) -> Embedding:
         if srcs.ndim == 4: srcs = srcs[:, None]
-        b, k = srcs.shape[:2]
-        flat = srcs.flatten(0, 1)
-        out = self.body(network_view(flat, self.cfg.embed_size, self.cfg.centred)).float()
-        flow = torch.tanh(out[:, :2])
-        conf = torch.exp(out[:, 2:]) + .1 if self.cfg.confidence else torch.ones_like(out[:, 2:])
-        size = flat.shape[-2:]
-        warped = warp(flat, flow_to_grid(resize_flow(flow, size)), self.cfg.padding).unflatten(0, (b, k))
+        out = self.body(network_view(srcs.flatten(0, 1), self.cfg.embed_size, self.cfg.centred))
+        if isinstance(out, Tensor): return self._join(srcs, out)
+        first, *rest = [self._join(srcs, o) for o in out]
+        return first._replace(sides=tuple(e.face for e in rest))
+
+    def _join(self, srcs:Tensor, out:Tensor) -> Embedding:
+        "Each source warped by its field, and their mean."
+        b, k, size = *srcs.shape[:2], srcs.shape[-2:]
+        flow, out = torch.tanh(out[:, :2].float()), out[:, 2:].float()
+        conf = torch.exp(out) + .1 if self.cfg.confidence else torch.ones_like(out)
+        warped = warp(srcs.flatten(0, 1), flow_to_grid(resize_flow(flow, size)), self.cfg.padding).unflatten(0, (b, k))
         weight = resize_flow(conf, size).unflatten(0, (b, k))
         face = (warped * weight).sum(1) / weight.sum(1) if k > 1 else warped[:, 0]
         return Embedding(face, flow.unflatten(0, (b, k)), conf.unflatten(0, (b, k)))
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-013
+def _zero(body:nn.Module):
+    "Start a network's heads at zero."
+    for head in body.heads:
+        for p in head.parameters(): nn.init.zeros_(p)
+
+# %% ../nbs/23_x2face.ipynb #23-x2face-014
 def network_view(
     x:Tensor, # (B,3,H,W) in [0,1]
     size:int, # side that the network sees, in pixels
@@ -124,14 +156,14 @@ def network_view(
     elif h < size: x = F.interpolate(x, (size, size), mode="bilinear", align_corners=True)
     return x * 2 - 1 if centred else x
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-015
+# %% ../nbs/23_x2face.ipynb #23-x2face-016
 class DrivingNetwork(nn.Module):
     "Turns a driving frame into the flow field that samples the embedded face (paper, section 3.1)."
     def __init__(self, cfg:X2FaceConfig):
         super().__init__()
         self.cfg = cfg
         self.body = EncoderDecoder(cfg.driving.widths, n_up=cfg.driving.n_up)
-        if cfg.zero_heads: nn.init.zeros_(self.body.decoder.ups[-1].conv.weight)
+        if cfg.zero_heads: _zero(self.body)
 
     def encode(self,
         drv:Tensor, # (B,3,H,W) in [0,1]
@@ -147,7 +179,7 @@ class DrivingNetwork(nn.Module):
 
     def forward(self, drv:Tensor) -> Tensor: return self.decode(self.encode(drv))
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-017
+# %% ../nbs/23_x2face.ipynb #23-x2face-018
 class Generated(NamedTuple):
     "What the model makes of source and driving frame."
     gen:Tensor # (B,3,H,W) generated frame
@@ -155,8 +187,9 @@ class Generated(NamedTuple):
     embed_flow:Tensor # (B,K,2,h,w) flow fields of the sources
     drive_flow:Tensor # (B,2,h,w) flow field of the driving frame
     vec:Tensor # (B,D) driving vector
+    sides:tuple = () # generated frames of the coarser heads, while a deeply supervised embedding network trains
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-018
+# %% ../nbs/23_x2face.ipynb #23-x2face-019
 class X2Face(nn.Module):
     "Embedding network, driving network, and the two warps between source and generated frame (paper, figure 2)."
     def __init__(self, cfg:X2FaceConfig=PRESETS["live"]):
@@ -196,7 +229,7 @@ class X2Face(nn.Module):
     ) -> Generated:
         emb, vec = self.embed(srcs), self.driving.encode(drv)
         flow = self.driving.decode(vec)
-        return Generated(self.render(emb.face, flow), emb.face, emb.flow, flow, vec)
+        return Generated(self.render(emb.face, flow), emb.face, emb.flow, flow, vec, tuple(self.render(f, flow) for f in emb.sides))
 
     def table(self,
         size:int=256, # side of the frames, in pixels
@@ -212,18 +245,18 @@ class X2Face(nn.Module):
         self.train(was_training)
         return rows
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-031
+# %% ../nbs/23_x2face.ipynb #23-x2face-034
 def fused(
     model:X2Face, # any model
 ) -> X2Face: # a copy in evaluation mode
     "A copy for inference: every BatchNorm folded into the convolution before it, weights channels-last."
     m = copy.deepcopy(model).eval().requires_grad_(False)
     for block in m.modules():
-        if isinstance(block, (Down, Up)) and isinstance(block.norm, nn.BatchNorm2d):
+        if isinstance(block, (Down, Up, ConvBlock)) and isinstance(block.norm, nn.BatchNorm2d):
             block.conv, block.norm = fuse_conv_bn_eval(block.conv, block.norm), nn.Identity()
     return m.to(memory_format=torch.channels_last)
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-034
+# %% ../nbs/23_x2face.ipynb #23-x2face-037
 FORMAT = "x2face_nb-1"
 
 def save_model(
@@ -238,7 +271,7 @@ def save_model(
     with atomic_write(path) as tmp: save_file(tensors, tmp, metadata=metadata)
     return Path(path)
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-035
+# %% ../nbs/23_x2face.ipynb #23-x2face-038
 def read_model_info(
     path:str|Path, # *.safetensors
 ) -> tuple[X2FaceConfig, dict]: # configuration, info
@@ -253,7 +286,7 @@ def read_model_info(
         raise X2FaceError(f"{path} holds no weights of this package (format {metadata.get('format')!r}, wanted {FORMAT!r}).")
     return X2FaceConfig.from_dict(json.loads(metadata["config"])), json.loads(metadata["info"])
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-036
+# %% ../nbs/23_x2face.ipynb #23-x2face-039
 def load_model(
     path:str|Path|None=None, # *.safetensors; the packaged weights where not given
     cfg:X2FaceConfig|None=None, # refuse weights of another configuration
@@ -272,7 +305,7 @@ def load_model(
     except RuntimeError: raise X2FaceError(f"{path} does not hold the weights that its own configuration names; it was made by another version.") from None
     return model.to(device).eval()
 
-# %% ../nbs/23_x2face.ipynb #23-x2face-037
+# %% ../nbs/23_x2face.ipynb #23-x2face-040
 def pretrained_path() -> Path:
     "The weights that ship in the package. Raises `X2FaceError` where the package was built without them."
     path = Path(str(resources.files("x2face_nb"))) / "pretrained" / "live.safetensors"
