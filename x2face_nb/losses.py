@@ -53,12 +53,12 @@ def points_loss(
     to:Tensor, # (B,N,2) in [-1,1]: what it should say there; NaN where unknown
     weight:Tensor|None=None, # (N,) ≥ 0, what each point counts; all the same where None
 ) -> Tensor: # scalar
-    "Weighted mean absolute error of `identity + flow` at given points. Unknown points, and points beyond the frame, count nothing."
+    "Weighted mean absolute error of `identity + flow` at given points. Unknown points, and points beyond the frame, count as right."
     known = (at.isfinite() & to.isfinite() & (at.abs() <= 1)).all(-1, keepdim=True)
     at, to = at.nan_to_num().where(known, 0), to.nan_to_num()
     says = at + warp(flow, at[:, :, None], "border").squeeze(-1).transpose(1, 2)
-    counts = known * (1. if weight is None else weight[:, None])
-    return ((says - to).abs() * counts).sum() / (2 * counts.sum()).clamp(min=1)
+    weight = torch.ones(at.shape[1], device=at.device) if weight is None else weight
+    return ((says - to).abs() * known * (weight / weight.mean())[:, None]).mean()
 
 # %% ../nbs/30_losses.ipynb #30-losses-022
 def landmark_loss(
@@ -90,11 +90,10 @@ def shape_loss(
     mean:Tensor, # (68,2) mean shape
     weight:Tensor, # (68,) ≥ 0, what each point counts
 ) -> Tensor: # scalar
-    "Weighted mean absolute error of a shape, in units of the distance between the eyes. Faces with unknown points count nothing."
+    "Weighted mean absolute error of a shape, in units of the distance between the eyes. Faces with unknown points count as right."
     known = points.isfinite().all(-1).all(-1)
-    if not known.any(): return 0. * offset.sum()
     error = (offset.view(-1, 68, 2)[known] - (face_shape(points[known]) - mean)).abs()
-    return (error * weight[:, None]).mean() / weight.mean()
+    return (error * (weight / weight.mean())[:, None]).sum() / points.numel()
 
 # %% ../nbs/30_losses.ipynb #30-losses-032
 MOUTH_68 = slice(48, 68) # the mouth among dlib's 68 points
@@ -104,10 +103,8 @@ def mouth_loss(
     at:Tensor, # (B,68,2) in [-1,1]: where the grid is read
     to:Tensor, # (B,68,2) in [-1,1]: what it should say there; NaN where unknown
 ) -> Tensor: # scalar
-    "Mean absolute error of the mouth's form: `points_loss` over its points after their mean error is taken off. Mouths not known in full count nothing."
+    "Mean absolute error of the mouth's form: `points_loss` over its points after their mean error is taken off. Mouths not known in full count as right."
     at, to = at[:, MOUTH_68], to[:, MOUTH_68]
     known = (at.isfinite() & to.isfinite() & (at.abs() <= 1)).all(-1).all(-1)
-    if not known.any(): return 0. * flow.sum()
-    at, to = at[known], to[known]
-    error = at + warp(flow[known], at[:, :, None], "border").squeeze(-1).transpose(1, 2) - to
-    return (error - error.mean(1, keepdim=True)).abs().mean()
+    error = at[known] + warp(flow[known], at[known][:, :, None], "border").squeeze(-1).transpose(1, 2) - to[known]
+    return (error - error.mean(1, keepdim=True)).abs().sum() / at.numel()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'TrainConfig', 'recipe', 'Phase', 'phase', 'pick_precision', 'save_checkpoint', 'load_checkpoint',
-           'Validation', 'machine', 'Trainer']
+           'Validation', 'machine', 'GlobalBatchNorm2d', 'share_norms', 'Trainer']
 
 # %% ../nbs/31_training.ipynb #31-training-002
 import hashlib
@@ -29,6 +29,7 @@ from pytorch_msssim import ssim
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig, augment
@@ -104,6 +105,9 @@ RECIPES["live_mouth"] = RECIPES["live"].replace( # carries on from the weights o
     steps=1800, frame_sizes=(128,), frame_size_from=(0.,), lr=4e-4, warmup=50, jitter=.4, jitter_end=.1, landmark_until=2., mouth_weight=6.)
 RECIPES["live_talk"] = RECIPES["live_mouth"].replace( # carries on from those: mouths learn to talk
     steps=8000, lr=6e-4, warmup=100, jitter=.3, mouth_weight=4., shape_weight=1., form_weight=8., landmark_until=1.25)
+
+RECIPES["live_fine"] = RECIPES["live_talk"].replace( # carries on from those: colours count more again, landmarks less
+    steps=5000, lr=3e-4, jitter=.15, jitter_end=.05, landmark_weight=.3, shape_weight=.3, form_weight=3., landmark_until=2.)
 
 def recipe(
     name:str, # one of `RECIPES`
@@ -243,7 +247,30 @@ def machine() -> dict:
     return dict(processor=gpu or platform.processor() or platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(),
                 torch=torch.__version__, python=platform.python_version())
 
-# %% ../nbs/31_training.ipynb #31-training-022
+# %% ../nbs/31_training.ipynb #31-training-023
+class GlobalBatchNorm2d(torch.nn.BatchNorm2d):
+    "BatchNorm whose statistics are those of all processes together, each of which has as many samples."
+    def forward(self, x:Tensor) -> Tensor:
+        if not self.training: return super().forward(x)
+        x32, world = x.float(), torch.distributed.get_world_size()
+        sums = torch.stack([x32.mean((0, 2, 3)), x32.square().mean((0, 2, 3))])
+        mean, square = all_reduce(sums) / world
+        var, n = (square - mean.square()).clamp(min=0), world * x.numel() / x.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)
+        y = (x32 - mean[:, None, None]) * (self.weight * (var + self.eps).rsqrt())[:, None, None] + self.bias[:, None, None]
+        return y.to(x.dtype)
+
+def share_norms(
+    model:torch.nn.Module, # changed in place
+):
+    "Give every BatchNorm the statistics of all processes."
+    for m in model.modules():
+        if type(m) is torch.nn.BatchNorm2d: m.__class__ = GlobalBatchNorm2d
+
+# %% ../nbs/31_training.ipynb #31-training-024
 class _Trained(torch.nn.Module):
     "What a run trains: the model and, where the configuration wants it, the linear layer that reads the face's shape."
     def __init__(self, x2face:X2Face, with_shape:bool):
@@ -255,7 +282,7 @@ class _Trained(torch.nn.Module):
         out = self.x2face(srcs, drv)
         return out, None if self.shape_head is None else self.shape_head(out.vec)
 
-# %% ../nbs/31_training.ipynb #31-training-023
+# %% ../nbs/31_training.ipynb #31-training-025
 class Trainer:
     "A training run in a folder: `checkpoint.safetensors`, `log.jsonl`, `strips/`, and at the end `weights.safetensors`."
     def __init__(self,
@@ -297,6 +324,7 @@ class Trainer:
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.trained = _Trained(self.model, bool(cfg.shape_weight))
+        if self.accelerator.num_processes > 1: share_norms(self.trained)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make(self.trained.parameters()))
         self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
         names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
@@ -426,7 +454,7 @@ class Trainer:
                 since, wait, self.seconds = since + 1, wait + t1 - t0, self.seconds + t2 - t0
                 bar.update()
                 if self.step % cfg.log_every == 0 or self.step == cfg.steps:
-                    mean = {k: round(float(v) / since, 5) for k, v in sums.items()}
+                    mean = {k: round(float(self.accelerator.reduce(v, "mean")) / since, 5) for k, v in sums.items()}
                     speed = since * cfg.batch_size / (time.perf_counter() - began)
                     self._log(**mean, samples_per_s=round(speed, 1), data_wait=round(wait / (t2 - began), 4), **{k: v for k, v in vars(phase(cfg, self.step - 1)).items()})
                     bar.set_postfix({k: f"{v:.4f}" for k, v in mean.items()} | {"samples/s": f"{speed:.0f}"})
@@ -438,7 +466,7 @@ class Trainer:
                     raise X2FaceError(f"Training stopped at step {self.step} of {cfg.steps}; its checkpoint is in {self.out}, and the same command carries on.")
         finally: bar.close()
 
-# %% ../nbs/31_training.ipynb #31-training-024
+# %% ../nbs/31_training.ipynb #31-training-026
 class _StopOnSignal:
     "While active, SIGTERM and the first Ctrl-C set `trainer.should_stop` to their number; a second Ctrl-C interrupts at once."
     def __init__(self, trainer:Trainer): self.trainer, self.old = trainer, {}

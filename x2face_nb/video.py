@@ -75,7 +75,7 @@ def _sentence(
 ) -> str:
     "What is wrong with a file, and what to do."
     no = getattr(e, "errno", None)
-    if no == errno.ENOENT: return f"There is no file {path}; check its name and folder."
+    if no in (errno.ENOENT, errno.ENOTDIR): return f"There is no file {path}; check its name and folder."
     if no == errno.EISDIR: return f"{path} is a folder; name a file in it."
     if no in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"You may not {doing} {path}; change its permissions or choose another place."
