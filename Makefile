@@ -2,13 +2,14 @@
 # settings.ini, setup.py or constraints.txt change.
 PYTHON ?= python3
 FLAGS ?=
+DATA ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench export readme hooks pins clean
+.PHONY: help demo live test lab sweep bench export readme hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -17,15 +18,28 @@ help: ## this list
 demo: .venv/.runtime ## animate a still from a video; writes results/demo/
 	$(BIN)/x2face demo
 
+live: .venv/.live ## open the live studio in JupyterLab: a portrait that mirrors you
+	$(BIN)/python -c 'from x2face_nb.server import serve; serve("nbs", "--LabApp.default_url=/lab/tree/demos/webcam.ipynb")'
+
 test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow cells too)
 	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest
 
 lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab nbs --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
-bench: .venv/.dev ## measure this machine; writes results/benchmark/
-	@mkdir -p results/benchmark
+SWEEP := results/$(if $(DATA),ablation,sweep)
+STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 1000 -p batch_size 32 -p every 10 -p variants "")
+sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or DATA=FOLDER for a night
+	@mkdir -p $(SWEEP)
+	$(BIN)/papermill nbs/experiments/ablation.ipynb $(SWEEP)/ablation.ipynb -p results $(SWEEP) $(STUDY)
+	$(BIN)/papermill nbs/experiments/report.ipynb $(SWEEP)/report.ipynb -p results $(SWEEP) -p tables $(SWEEP)
+	@echo "The report is $(SWEEP)/report.ipynb"
+
+bench: .venv/.dev ## measure this machine; writes results/benchmark/, results/engines/ and results/live/
+	@mkdir -p results/benchmark results/engines results/live
 	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/benchmark/benchmark.ipynb -p results results/benchmark -p repeats 60
+	$(BIN)/papermill nbs/experiments/engines.ipynb results/engines/engines.ipynb -p results results/engines -p repeats 60 -p presets "live paper" -p compiled True
+	$(BIN)/papermill nbs/experiments/live.ipynb results/live/live.ipynb -p results results/live
 
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export
@@ -56,7 +70,17 @@ clean: ## remove the environment, builds and caches
 	@tools/check_opencv $(BIN)/python
 	@touch $@
 
-.venv/.dev: .venv/.runtime
+.venv/.live: .venv/.runtime
+	@echo "Installing what the studios need into .venv"
+	$(PIP) -e '.[live]'
+	@touch $@
+
+# The browser tests want Chromium. As root it is installed; else they are skipped where it is missing, in one line each.
+.venv/.dev: .venv/.live
 	@echo "Installing what the tests and notebooks need into .venv"
 	$(PIP) -e '.[dev]'
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing Chromium for the browser tests" && apt-get update -qq >/dev/null && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "There is no Chromium, so the browser tests will be skipped; apt-get install chromium, or .venv/bin/playwright install chromium, brings one"
 	@touch $@

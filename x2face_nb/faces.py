@@ -253,20 +253,33 @@ class StreamCrop:
         frame:np.ndarray, # uint8 RGB (H,W,3)
     ) -> SquareCrop|None:
         "The square for this frame."
-        if self.crop is None or self.n % self.every == 0: self._look(frame)
+        if self.crop is None or self.n % self.every == 0:
+            face = self.nearest(self.detector(frame))
+            if face is not None: self.aim(face.box)
         self.n += 1
-        if self.goal is not None: self.crop = SquareCrop(*(_vec(self.crop) + (_vec(self.goal) - _vec(self.crop))*self.glide))
-        return self.crop
+        return self.step()
 
-    def _look(self, frame):
-        faces = self.detector(frame)
-        if not faces: return
+    def nearest(self,
+        faces:list[Face], # as a detector gives them
+    ) -> Face|None:
+        "The face that overlaps most with where the followed one was; the largest where none was or none overlaps."
+        if not faces: return None
         overlap = np.zeros(len(faces)) if self.seen is None else box_iou([self.seen], [f.box for f in faces])[0]
-        self.seen = faces[int(overlap.argmax())].box
-        goal = crop_of_boxes([self.seen], self.config)
+        return faces[int(overlap.argmax())]
+
+    def aim(self,
+        box:np.ndarray, # (4,) x0, y0, x1, y1
+    ):
+        "The face is here now: set out after it where it is off too far."
+        self.seen, goal = box, crop_of_boxes([box], self.config)
         if self.crop is None: self.crop = goal
         off = np.abs(_vec(goal) - _vec(self.crop)).max()/self.crop.side
         if self.goal is not None or off > self.slack: self.goal = goal if off > self.slack/10 else None
+
+    def step(self) -> SquareCrop|None:
+        "Go a share of the way to the goal; the square."
+        if self.goal is not None: self.crop = SquareCrop(*(_vec(self.crop) + (_vec(self.goal) - _vec(self.crop))*self.glide))
+        return self.crop
 
 def _vec(c): return np.array([c.cx, c.cy, c.side])
 

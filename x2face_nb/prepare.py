@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'PrepareConfig', 'sharpness', 'face_tracks', 'Piece', 'pieces_of', 'write_pieces', 'find_videos',
-           'prepare_video', 'prepare']
+           'prepare_video', 'prepare', 'sample_tracks']
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-002
 import hashlib
 import json
 import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,8 @@ import pandas as pd
 from scenedetect import AdaptiveDetector, FrameTimecode
 from tqdm.auto import tqdm
 
-from .core import Config, X2FaceError, write_text
-from .data import split_of
+from .core import Config, X2FaceError, cache_dir, write_text
+from .data import sample_driving, split_of
 from .faces import CropConfig, Face, FaceDetector, FaceTrack, FaceTracker, SquareCrop, crop_of_boxes
 from .video import VideoReader, VideoWriter, resize
 
@@ -212,3 +213,21 @@ def prepare(
     tqdm.write(said)
     columns = ["clip_id", "file", "identity_id", "split", "frames", "fps", "seconds", "native_face_px", "source", "source_second"]
     return write_text(out/"manifest.csv", pd.DataFrame(rows)[columns].to_csv(index=False))
+
+# %% ../nbs/12_prepare.ipynb #12-prepare-038
+def sample_tracks(
+    out:str|Path|None=None, # receives tracks/ and manifest.csv; a folder in the user's cache where None, made once
+    seconds:float=4., # of each film, 1.5 or more
+) -> Path:
+    "Face tracks of the sample films; the manifest's path. Warns, as `sample_driving` does, where one person has to stand for three."
+    if out is None and (manifest := (out := cache_dir() / "samples" / f"tracks_{seconds:g}s") / "manifest.csv").is_file(): return manifest
+    films = {"train": sample_driving("franck"), "val": sample_driving("cap12"), "test": sample_driving("carphone")}
+    alone = len(set(films.values())) < len(films)
+    with tempfile.TemporaryDirectory() as raw:
+        for i, (split, film) in enumerate(films.items()):
+            begin = i * seconds if alone else 0.
+            with VideoReader(film, start=begin, stop=begin + seconds) as r, VideoWriter(Path(raw)/split/f"{film.stem}.mp4", r.info.fps, crf=12) as w:
+                for frame in r: w.write(frame)
+        manifest = prepare(raw, out, PrepareConfig(min_face=40., min_sharpness=0.), progress=False)
+    table = pd.read_csv(manifest)
+    return write_text(manifest, table.assign(split=table.identity_id).to_csv(index=False))

@@ -1,0 +1,261 @@
+"""The demos as a visitor has them: a JupyterLab of their own, its kernels, and a Chromium with a talking face as its camera.
+
+With X2FACE_SHOTS=FOLDER, pictures of the pages are kept there."""
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import browser
+import house
+import pytest
+from x2face_nb.data import sample_driving
+from x2face_nb.server import LiveServer
+from x2face_nb.video import VideoReader, VideoWriter, probe, write_image
+
+STEP = 60_000  # milliseconds that a step may take on a slow machine; every wait ends as soon as it can
+
+
+@dataclass
+class World:
+    "What all tests share."
+    server:LiveServer
+    chromium:object # playwright's browser
+    allowed:object # its context whose pages may use the camera; shared, for what it has loaded
+    files:Path # a portrait, a clip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    if browser.chromium() is None: pytest.skip(browser.MISSING)
+    from playwright.sync_api import expect
+    expect.set_options(timeout=STEP)
+    files, notebooks = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("notebooks")
+    for f in (house.ROOT / "nbs/demos").glob("*.ipynb"): shutil.copy(f, notebooks)
+    browser.bench_notebook(notebooks / "bench.ipynb")
+    with VideoReader(sample_driving(), start=1., stop=2.2) as r, VideoWriter(files / "clip.mp4", r.info.fps) as w:
+        for i, frame in enumerate(r):
+            w.write(frame)
+            if i in (0, 20): write_image(files / f"portrait{i}.png", frame)
+    with browser.lab(notebooks, browser.camera_file(files / "camera.mjpeg")) as (server, chromium):
+        yield World(server, chromium, new_context(chromium, server, ["camera"]), files)
+
+
+def new_context(chromium, server, permissions):
+    "A visitor's profile: what is not in `permissions` is refused."
+    context = chromium.new_context(viewport=dict(width=1280, height=720))
+    context.set_default_timeout(STEP)
+    context.grant_permissions(permissions, origin=server.url)
+    return context
+
+
+class Window:
+    "Tabs of one visitor, who allows the camera or not."
+    def __init__(self, world, shots, name, camera):
+        self.world, self.shots, self.name, self.pages, self.wrong = world, shots, name, [], []
+        self.context = world.allowed if camera else new_context(world.chromium, world.server, [])
+
+    def open(self, notebook, run=True, place="lab"):
+        "A tab with a notebook, run to its end."
+        page = browser.visit(self.context, self.world.server, notebook, place, STEP)
+        page.on("pageerror", lambda e: self.wrong.append(f"{e.message} {e.stack}"))
+        page.on("console", lambda m: m.type == "error" and self.wrong.append(f"{m.text} {m.location['url']}"))
+        self.pages.append(page)
+        if run: browser.run_all(page)
+        return page
+
+    def shot(self, page):
+        page.screenshot(path=self.shots / f"{self.name}.png")
+
+
+@pytest.fixture
+def window(world, tmp_path, request):
+    "Makes windows; afterwards they and the kernels are gone, and nothing may have gone wrong in a page."
+    made, shots = [], Path(os.environ.get("X2FACE_SHOTS") or tmp_path)
+    shots.mkdir(parents=True, exist_ok=True)
+    def make(camera=True):
+        made.append(Window(world, shots, re.sub(r"\W+", "-", request.node.name).strip("-"), camera))
+        return made[-1]
+    yield make
+    for page in [p for w in made for p in w.pages]: page.close()
+    for kernel in world.server.get("api/kernels"): world.server.get(f"api/kernels/{kernel['id']}", method="DELETE")
+    assert [e for w in made for e in w.wrong if re.search("x2face|anywidget|blob:", e)] == []
+
+
+def picture(page, testid):
+    "What a canvas shows, as text: two are equal or not."
+    return page.get_by_test_id(testid).evaluate("c => c.toDataURL('image/jpeg', .4)")
+
+
+def wait_changed(page, testid, old):
+    "Until a canvas shows something else."
+    page.wait_for_function("([id, old]) => document.querySelector(`[data-testid=${id}]`).toDataURL('image/jpeg', .4) !== old", arg=[testid, old])
+
+
+def wait_frames(page, more=10):
+    "Until so many more frames are painted."
+    root = page.get_by_test_id("live-studio")
+    page.wait_for_function("([n]) => +document.querySelector('[data-testid=live-studio]').dataset.frames >= n", arg=[int(root.get_attribute("data-frames")) + more])
+
+
+def download(page, click):
+    "The file that a click brings."
+    with page.expect_download(timeout=STEP) as d: click()
+    return Path(d.value.path())
+
+
+def test_offline(window, world):
+    "From choosing files to the played and saved result."
+    from playwright.sync_api import expect
+    w = window()
+    page = w.open("offline.ipynb")
+    studio, status = page.get_by_test_id("offline-studio"), page.get_by_test_id("offline-status")
+    studio.scroll_into_view_if_needed()
+    before = picture(page, "offline-face")
+    page.get_by_test_id("offline-source-file").set_input_files([world.files / "portrait0.png", world.files / "portrait20.png"])
+    expect(status).to_have_text(re.compile("^Ready: 2 pictures"))
+    wait_changed(page, "offline-face", before)
+    page.get_by_test_id("offline-driver-file").set_input_files(world.files / "clip.mp4")
+    expect(status).to_have_text(re.compile("^Ready: clip"))
+    page.get_by_test_id("offline-length").select_option("Whole video")
+    expect(studio).to_have_attribute("data-state", "idle")
+    page.evaluate("""() => { window.bars = []; const bar = document.querySelector('[data-testid=offline-progress]');
+        new MutationObserver(() => bars.push(bar.value)).observe(bar, { attributes: true }) }""")
+    empty = picture(page, "offline-generated")
+    page.get_by_test_id("offline-animate").click()
+    expect(studio).to_have_attribute("data-state", "done")
+    assert max(page.evaluate("() => bars")) > 0
+    wait_changed(page, "offline-generated", empty)
+    w.shot(page)
+    path = download(page, page.get_by_test_id("offline-save").click)
+    assert probe(path).frames == probe(world.files / "clip.mp4").frames
+
+
+def test_webcam(window):
+    "The camera drives the portrait; controls change what is seen; a recording and a snapshot can be had."
+    from playwright.sync_api import expect
+    w = window()
+    page = w.open("webcam.ipynb")
+    studio, status = page.get_by_test_id("live-studio"), page.get_by_test_id("live-status")
+    studio.scroll_into_view_if_needed()
+    page.get_by_test_id("live-start").focus()
+    page.keyboard.press("Enter")
+    expect(studio).to_have_attribute("data-state", "running")
+    wait_frames(page, 20)
+    expect(status).to_have_attribute("data-level", "info")
+    wait_changed(page, "live-generated", picture(page, "live-generated"))
+    page.get_by_test_id("live-flow").check()
+    wait_frames(page)
+    w.shot(page)
+    page.get_by_test_id("live-flow").uncheck()
+    face = picture(page, "live-face")
+    page.get_by_test_id("live-portrait-0").focus()
+    page.keyboard.press("ArrowRight")
+    wait_changed(page, "live-face", face)
+    page.get_by_test_id("live-record").click()
+    wait_frames(page, 15)
+    path = download(page, page.get_by_test_id("live-record").click)
+    assert probe(path).frames >= 10
+    assert download(page, page.get_by_test_id("live-snapshot").click).read_bytes()[:4] == b"\x89PNG"
+    page.get_by_test_id("live-start").click()
+    expect(studio).to_have_attribute("data-state", "stopped")
+    assert page.get_by_test_id("live-camera").evaluate("v => v.srcObject") is None
+
+
+def test_camera_refused(window):
+    "A sentence that says what to do; allowed afterwards, it runs."
+    from playwright.sync_api import expect
+    w = window(camera=False)
+    page = w.open("webcam.ipynb")
+    studio, status = page.get_by_test_id("live-studio"), page.get_by_test_id("live-status")
+    studio.scroll_into_view_if_needed()
+    page.get_by_test_id("live-start").click()
+    expect(studio).to_have_attribute("data-state", "stopped")
+    expect(status).to_contain_text("allow it beside the address bar")
+    expect(status).to_have_attribute("data-level", "error")
+    w.shot(page)
+    w.context.grant_permissions(["camera"], origin=w.world.server.url)
+    page.get_by_test_id("live-start").click()
+    wait_frames(page)
+
+
+def test_kernel_restarted(window):
+    "The camera is let go, the page says what to do, and running the cells again is all it takes."
+    from playwright.sync_api import expect
+    w = window()
+    page = w.open("webcam.ipynb")
+    page.get_by_test_id("live-start").click()
+    wait_frames(page)
+    page.evaluate("() => { window.tracks = document.querySelector('[data-testid=live-camera]').srcObject.getTracks() }")
+    page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart') }")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.wait_for_function("() => tracks.every(t => t.readyState === 'ended')")
+    expect(page.get_by_test_id("live-status")).to_contain_text("run the cell again")
+    w.shot(page)
+    page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    browser.run_all(page)
+    page.get_by_test_id("live-start").click()
+    wait_frames(page)
+
+
+def test_two_tabs(window):
+    "The same notebook twice: each tab has its own frames, and one going leaves the other running."
+    w = window()
+    a = w.open("webcam.ipynb")
+    a.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    b = w.open("webcam.ipynb", run=False) # its kernel, its widget: the other tab's
+    for page in (b, a): page.get_by_test_id("live-start").click()
+    for page in (a, b, a): wait_frames(page, 5)
+    w.shot(b)
+    b.close()
+    wait_frames(a, 5)
+
+
+@pytest.mark.parametrize("place", ["notebooks", "voila/render"])
+def test_elsewhere(window, place):
+    "In Notebook 7, and as an app without code."
+    w = window()
+    page = w.open("webcam.ipynb", run=place == "notebooks", place=place)
+    page.get_by_test_id("live-start").click()
+    wait_frames(page)
+    w.shot(page)
+
+
+def test_explorer(window):
+    "A clicked pixel is marked where it came from; arrow keys move it; sliders move the face; overlays show."
+    from playwright.sync_api import expect
+    w = window()
+    page = w.open("explore.ipynb")
+    page.get_by_test_id("explorer-root").scroll_into_view_if_needed()
+    gen, status = page.get_by_test_id("explorer-generated"), page.get_by_test_id("explorer-status")
+    side = gen.bounding_box()["width"]
+    gen.click(position=dict(x=side*.25, y=side*.75))
+    expect(status).to_contain_text(re.compile(r"Pixel \(6[345], 19[123]\)"))
+    x, y = map(int, re.findall(r"\d+", status.inner_text())[:2])
+    expect(page.get_by_test_id("explorer-mark-generated")).to_have_attribute("style", re.compile(r"left: 2[45]\.\d+%; top: 7[45]\.\d+%"))
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowUp")
+    expect(status).to_contain_text(f"Pixel ({x + 1}, {y - 10})")
+    shown = page.get_by_test_id("explorer-generated").locator("img")
+    old, said = shown.get_attribute("src"), status.inner_text()
+    page.get_by_test_id("explorer-direction-0").focus()
+    for _ in range(20): page.keyboard.press("ArrowRight")
+    expect(shown).not_to_have_attribute("src", old)
+    expect(status).not_to_have_text(said)
+    for name in ("arrows", "folds", "outside", "mesh"): page.get_by_test_id(f"explorer-{name}").check()
+    page.wait_for_function("() => [...document.querySelectorAll('[data-testid=explorer-root] img')].every(i => i.complete && i.naturalWidth)")
+    w.shot(page)
+    page.get_by_test_id("explorer-reset").click()
+    expect(page.get_by_test_id("explorer-direction-0")).to_have_value("0")
+
+
+def test_figures(window):
+    "What nbs/experiments/live.ipynb reports: the demo in turns with an identity on the same way, the stages, and what the kernel holds."
+    page = window().open("bench.ipynb")
+    turns = browser.compare(page, seconds=1, rounds=1)
+    assert list(turns.setup) == ["demo", "identity"] and (turns.fps > 0).all() and (turns.p50 <= turns.p95).all()
+    stages = browser.stages(page)
+    assert {"capture", "transport", "decode", "crop", "drive", "warp", "encode", "paint", "round trip"} <= set(stages.index)
+    held = browser.soak(page, minutes=0, every=1)
+    assert held.kernel_mb[0] > 50 and held.page_mb[0] > 1
