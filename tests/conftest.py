@@ -2,12 +2,14 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 import time
 
 
 def pytest_sessionstart(session):
-    "Before any test is collected; programs that tests start take over the environment."
+    "Before any test is collected; programs that tests start take over the environment, and what a background job's shell set: to ignore Ctrl-C."
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
     tmp = tempfile.mkdtemp(prefix="x2face-test-")
     os.environ.update(X2FACE_CACHE=f"{tmp}/cache", IPYTHONDIR=f"{tmp}/ipython", MPLBACKEND="agg")
     atexit.register(finish, session.config.pluginmanager.get_plugin("terminalreporter"), tmp, time.monotonic())

@@ -62,6 +62,7 @@ class Run(Config):
     deep_supervision:bool=False # of a UNet 3+
     loss:str="l1" # "l1" or "l1+ms-ssim"
     seed:int=0 # initial weights, pairs, jitter
+    threads:int=1 # of the CPU; part of the run, since sums in another order end in other digits
     steps:int=1000 # optimiser steps
     batch_size:int=32 # pairs a step
     frame_size:int=64 # side of the frames in training
@@ -73,6 +74,7 @@ class Run(Config):
         super().__post_init__()
         if self.backbone not in BACKBONES: raise X2FaceError(f"backbone is one of {', '.join(BACKBONES)}, not {self.backbone!r}.")
         if self.eval_size <= 160 or self.every < 1: raise X2FaceError("eval_size wants more than 160 (MS-SSIM's five scales), every 1 or more.")
+        if self.threads < 1: raise X2FaceError(f"threads wants 1 or more, got {self.threads}.")
         self.train_config() # refuses what training would
 
     @property

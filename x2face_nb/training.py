@@ -29,7 +29,6 @@ from pytorch_msssim import ssim
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig, augment
@@ -248,13 +247,25 @@ def machine() -> dict:
                 torch=torch.__version__, python=platform.python_version())
 
 # %% ../nbs/31_training.ipynb #31-training-023
+class _Total(torch.autograd.Function):
+    "Sum over all processes, with its gradient."
+    @staticmethod
+    def forward(ctx, x):
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad): return _Total.apply(grad)
+
+# %% ../nbs/31_training.ipynb #31-training-024
 class GlobalBatchNorm2d(torch.nn.BatchNorm2d):
     "BatchNorm whose statistics are those of all processes together, each of which has as many samples."
     def forward(self, x:Tensor) -> Tensor:
         if not self.training: return super().forward(x)
         x32, world = x.float(), torch.distributed.get_world_size()
         sums = torch.stack([x32.mean((0, 2, 3)), x32.square().mean((0, 2, 3))])
-        mean, square = all_reduce(sums) / world
+        mean, square = _Total.apply(sums) / world
         var, n = (square - mean.square()).clamp(min=0), world * x.numel() / x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -270,7 +281,7 @@ def share_norms(
     for m in model.modules():
         if type(m) is torch.nn.BatchNorm2d: m.__class__ = GlobalBatchNorm2d
 
-# %% ../nbs/31_training.ipynb #31-training-024
+# %% ../nbs/31_training.ipynb #31-training-025
 class _Trained(torch.nn.Module):
     "What a run trains: the model and, where the configuration wants it, the linear layer that reads the face's shape."
     def __init__(self, x2face:X2Face, with_shape:bool):
@@ -282,7 +293,7 @@ class _Trained(torch.nn.Module):
         out = self.x2face(srcs, drv)
         return out, None if self.shape_head is None else self.shape_head(out.vec)
 
-# %% ../nbs/31_training.ipynb #31-training-025
+# %% ../nbs/31_training.ipynb #31-training-026
 class Trainer:
     "A training run in a folder: `checkpoint.safetensors`, `log.jsonl`, `strips/`, and at the end `weights.safetensors`."
     def __init__(self,
@@ -466,7 +477,7 @@ class Trainer:
                     raise X2FaceError(f"Training stopped at step {self.step} of {cfg.steps}; its checkpoint is in {self.out}, and the same command carries on.")
         finally: bar.close()
 
-# %% ../nbs/31_training.ipynb #31-training-026
+# %% ../nbs/31_training.ipynb #31-training-027
 class _StopOnSignal:
     "While active, SIGTERM and the first Ctrl-C set `trainer.should_stop` to their number; a second Ctrl-C interrupts at once."
     def __init__(self, trainer:Trainer): self.trainer, self.old = trainer, {}
