@@ -142,5 +142,5 @@ def show_summary(
     summary:pd.DataFrame, # as `summarise` gives
 ) -> pd.DataFrame: # texts, a row a figure and a column a method
     "A summary for reading: mean and interval in one cell; ↓ means that less is better."
-    def text(r, c, d): return f"{r[c]:.{d}f} [{r[c + '_low']:.{d}f}, {r[c + '_high']:.{d}f}]"
+    def text(r, c, d): return f"{r[c]:.{d}f}" + ("" if np.isnan(r[c + "_low"]) else f" [{r[c + '_low']:.{d}f}, {r[c + '_high']:.{d}f}]") # of one track there is none
     return pd.DataFrame({m: {name: text(r, c, d) for c, (name, d) in FIGURES.items() if c in r} for m, r in summary.iterrows()}).rename_axis("figure")
