@@ -220,7 +220,7 @@ class X2Face(nn.Module):
         b = flow.shape[0]
         if embed_flow is not None:
             grid = compose(embed_flow.expand(b, -1, -1, -1), flow_to_grid(flow))
-            flow = (grid - flow_to_grid(torch.zeros_like(flow))).permute(0, 3, 1, 2)
+            flow = (grid - flow_to_grid(torch.zeros_like(flow))).permute(0, 3, 1, 2).contiguous() # enlarging it is faster so
         return warp(face.expand(b, -1, -1, -1), flow_to_grid(resize_flow(flow, size)), self.cfg.padding)
 
     def forward(self,
