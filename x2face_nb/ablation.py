@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import bootstrap
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig
 from .core import Config, X2FaceError, write_text
+from .evaluation import interval
 from .training import TrainConfig
 from .unet import UNet
 from .unet3plus import UNet3Plus
@@ -220,8 +220,7 @@ def compare(
     seeds, out = rows.groupby(["variant", "seed"])[figure].mean(), []
     for v in tracks:
         d = (tracks[v] - tracks[reference]).dropna().to_numpy()
-        low = high = d.mean() if len(d) > 1 else np.nan # one track says nothing of others
-        if len(d) > 1 and np.ptp(d) > 0: low, high = bootstrap((d,), np.mean, rng=np.random.default_rng(seed), method="percentile").confidence_interval
+        low, high = interval(d, seed)
         out.append(dict(variant=v, mean=tracks[v].mean(), seeds=len(seeds[v]), seed_std=seeds[v].std(), difference=d.mean() if len(d) else np.nan, low=low, high=high,
                         supported=bool(low > 0 or high < 0)))
     return pd.DataFrame(out).set_index("variant")
