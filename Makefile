@@ -28,7 +28,7 @@ lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab nbs --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 SWEEP := results/$(if $(DATA),ablation,sweep)
-STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 1000 -p batch_size 32 -p every 10 -p variants "")
+STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 800 -p batch_size 16 -p every 20 -p variants "")
 sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or DATA=FOLDER for a night
 	@mkdir -p $(SWEEP)
 	$(BIN)/papermill nbs/experiments/ablation.ipynb $(SWEEP)/ablation.ipynb -p results $(SWEEP) $(STUDY)

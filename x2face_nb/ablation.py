@@ -63,12 +63,12 @@ class Run(Config):
     loss:str="l1" # "l1" or "l1+ms-ssim"
     seed:int=0 # initial weights, pairs, jitter
     threads:int=1 # of the CPU; part of the run, since sums in another order end in other digits
-    steps:int=1000 # optimiser steps
-    batch_size:int=32 # pairs a step
+    steps:int=800 # optimiser steps
+    batch_size:int=16 # pairs a step
     frame_size:int=64 # side of the frames in training
     split:str="test" # which of them are measured
     eval_size:int=256 # side of the frames that are measured
-    every:int=10 # each n-th frame is measured
+    every:int=20 # each n-th frame is measured
 
     def __post_init__(self):
         super().__post_init__()

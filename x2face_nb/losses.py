@@ -37,7 +37,8 @@ def ms_ssim_loss(
 ) -> Tensor: # scalar, 0 to 1
     "1 − MS-SSIM at five scales with a data range of 1 and the window that the frame has room for."
     w = ms_ssim_window(min(gen.shape[-2:]))
-    return 1 - ms_ssim(gen.float(), drv, data_range=1., win_size=w, win_sigma=1.5 * w / 11)
+    gen, drv = (x.float().contiguous(memory_format=torch.channels_last) for x in (gen, drv)) # twice as fast on the CPU, forward and backward
+    return 1 - ms_ssim(gen, drv, data_range=1., win_size=w, win_sigma=1.5 * w / 11)
 
 # %% ../nbs/30_losses.ipynb #30-losses-018
 def deep_sum(
