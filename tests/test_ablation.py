@@ -45,6 +45,7 @@ def test_results(swept):
     for r in RUNS:
         nb = nbformat.read(swept / r.name / "train.ipynb", 4)
         assert nb.metadata.papermill.parameters["loss"] == r.loss and nb.metadata.papermill.exception is None
+        assert not Path(nb.metadata.papermill.input_path).is_absolute() and not Path(nb.metadata.papermill.output_path).is_absolute()
 
 
 def test_started_again_when_done(swept):

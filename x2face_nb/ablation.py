@@ -150,7 +150,16 @@ def execute(
     try: papermill.execute_notebook(template(), Path(cwd) / at / "train.ipynb", dict(run, data=data, results=str(at)), progress_bar=False, cwd=cwd)
     except papermill.PapermillExecutionError as e: error = f"{e.ename}: {e.evalue}"
     except Exception as e: error = f"{type(e).__name__}: {e}" # a dead kernel, a full disk: the others go on
+    if (Path(cwd) / at / "train.ipynb").is_file(): _relative(Path(cwd) / at / "train.ipynb", cwd)
     return dict(name=r.name, seconds=round(time.perf_counter() - began, 1), error=error)
+
+def _relative(notebook:Path, cwd:str):
+    "Have a notebook's record of its execution name files from `cwd`, so that it can be published."
+    import nbformat
+    nb = nbformat.read(notebook, as_version=4)
+    record = nb.metadata.get("papermill", {})
+    record.update({k: os.path.relpath(record[k], cwd) for k in ("input_path", "output_path") if record.get(k)})
+    nbformat.write(nb, notebook)
 
 def sweep(
     runs:list[Run], # what to run; what is done is passed over
