@@ -42,7 +42,7 @@ def swept(tmp_path_factory):
 def test_results(swept):
     runs, rows = collect(swept)
     assert sorted(runs.variant) == ["unet3plus-macs_l1+ms-ssim", "unet_l1"] and set(runs.steps) == {3}
-    assert set(rows.method) == {"composed", "two warps", "identity warp", "copy-source"} and rows.l1.notna().all()
+    assert set(rows.method) == {"calibrated", "composed", "identity warp", "copy-source"} and rows.l1.notna().all()
     for r in RUNS:
         nb = nbformat.read(swept / r.name / "train.ipynb", 4)
         assert nb.metadata.papermill.parameters["loss"] == r.loss and nb.metadata.papermill.exception is None

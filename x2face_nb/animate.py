@@ -30,7 +30,7 @@ from .viz import side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
 # %% ../nbs/50_animate.ipynb #50-animate-005
-_FORMAT = "embedded_face-1"
+_FORMAT = "embedded_face-2" # 1 was not calibrated
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedFace:
@@ -95,7 +95,7 @@ class Animator:
             try: return EmbeddedFace.load(at, self.weights_hash)
             except X2FaceError as e: warnings.warn(f"{e} It is made anew.")
         x = to_tensor(srcs)
-        out = self.model.embed(x[None].to(self.device))
+        out = self.model.embed(x[None].to(self.device), calibrated=True)
         alone = len(srcs) == 1
         emb = EmbeddedFace(out.face.cpu().contiguous(), x.contiguous() if alone else None, out.flow[:, 0].cpu().contiguous() if alone else None)
         if at:

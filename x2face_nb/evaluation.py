@@ -30,11 +30,12 @@ def generate(
     srcs:Tensor, # (1,3,H,W) in [0,1]; (1,K,3,H,W) for several sources
     drv:Tensor, # (B,3,H,W) in [0,1]
 ) -> dict[str, Tensor]: # method → (B,3,H,W)
-    "Frames of each method: composed, two warps, identity warp and copy-source."
+    "Frames of each method: calibrated, composed, two warps, identity warp and copy-source."
     srcs = srcs[:, None] if srcs.ndim == 4 else srcs
-    emb, flow, src = model.embed(srcs), model.drive(drv), srcs[:, 0]
-    composed = {"composed": model.render(src, flow, emb.flow[:, 0])} if srcs.shape[1] == 1 else {}
-    return composed | {"two warps": model.render(emb.face, flow), "identity warp": model.render(src, 0 * flow), "copy-source": src.expand_as(drv)}
+    emb, right, flow, src = model.embed(srcs), model.embed(srcs, calibrated=True), model.drive(drv), srcs[:, 0]
+    if srcs.shape[1] == 1: made = {"calibrated": model.render(src, flow, right.flow[:, 0]), "composed": model.render(src, flow, emb.flow[:, 0])}
+    else: made = {"calibrated": model.render(right.face, flow)}
+    return made | {"two warps": model.render(emb.face, flow), "identity warp": model.render(src, 0 * flow), "copy-source": src.expand_as(drv)}
 
 BASELINES = ("identity warp", "copy-source") # the same picture for every driving frame
 
@@ -73,6 +74,7 @@ def evaluate(
     cross:bool=False, # drive each track's first frame with the track of another identity
     every:int=5, # take every n-th frame as driving frame
     k:int=1, # source frames: the first, and others spread over the track, which then do not drive
+    methods:tuple[str, ...]=(), # of `generate`, beside the baselines; none for all
     landmarks:bool=True, # measure what takes landmarks and identity; left out with a warning where the eval extra is missing
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a track and method
@@ -90,7 +92,8 @@ def evaluate(
         for i in range(0, len(drvs), 32):
             x, y = (to_tensor(z[i:i+32]).to(device) for z in (drvs, after))
             now, then = generate(model, srcs, x), generate(model, srcs, y)
-            for method in now: out.setdefault(method, []).append([v.cpu() for v in (now[method], then[method])])
+            if unknown := set(methods) - set(now): raise X2FaceError(f"There is no method {', '.join(sorted(unknown))}; there are {', '.join(now)}.")
+            for method in [m for m in now if not methods or m in methods + BASELINES]: out.setdefault(method, []).append([v.cpu() for v in (now[method], then[method])])
         drv, drv_after = to_tensor(drvs), to_tensor(after)
         if measures: truth, (still,) = _of_faces(drvs, measures, not cross), _of_faces(frames[s, 0][None], measures)
         for method, parts in out.items():

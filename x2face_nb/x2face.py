@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .core import Config, X2FaceError, atomic_write
 from .unet import Down, EncoderDecoder, UNet, Up
 from .unet3plus import ConvBlock, UNet3Plus
-from .warp import compose, flow_to_grid, resize_flow, warp
+from .warp import calibrate, compose, flow_to_grid, resize_flow, warp
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-005
 @dataclass(frozen=True)
@@ -123,15 +123,22 @@ class EmbeddingNetwork(nn.Module):
     ) -> Embedding:
         if srcs.ndim == 4: srcs = srcs[:, None]
         out = self.body(network_view(srcs.flatten(0, 1), self.cfg.embed_size, self.cfg.centred))
-        if isinstance(out, Tensor): return self._join(srcs, out)
-        first, *rest = [self._join(srcs, o) for o in out]
+        if isinstance(out, Tensor): return self._read(srcs, out)
+        first, *rest = [self._read(srcs, o) for o in out]
         return first._replace(sides=tuple(e.face for e in rest))
 
-    def _join(self, srcs:Tensor, out:Tensor) -> Embedding:
-        "Each source warped by its field, and their mean."
-        b, k, size = *srcs.shape[:2], srcs.shape[-2:]
+    def _read(self, srcs:Tensor, out:Tensor) -> Embedding:
+        "Field and confidence from the three channels of a head."
         flow, out = torch.tanh(out[:, :2].float()), out[:, 2:].float()
-        conf = torch.exp(out) + .1 if self.cfg.confidence else torch.ones_like(out)
+        return self.join(srcs, flow, torch.exp(out) + .1 if self.cfg.confidence else torch.ones_like(out))
+
+    def join(self,
+        srcs:Tensor, # (B,K,3,H,W) in [0,1]
+        flow:Tensor, # (B·K,2,h,w) flow field of each source
+        conf:Tensor, # (B·K,1,h,w) weight > 0 of each source pixel
+    ) -> Embedding:
+        "Each source warped by its field, and their weighted mean."
+        b, k, size = *srcs.shape[:2], srcs.shape[-2:]
         warped = warp(srcs.flatten(0, 1), flow_to_grid(resize_flow(flow, size)), self.cfg.padding).unflatten(0, (b, k))
         weight = resize_flow(conf, size).unflatten(0, (b, k))
         face = (warped * weight).sum(1) / weight.sum(1) if k > 1 else warped[:, 0]
@@ -199,9 +206,14 @@ class X2Face(nn.Module):
 
     def embed(self,
         srcs:Tensor, # (B,K,3,H,W) or (B,3,H,W) in [0,1]
+        calibrated:bool=False, # correct the flow fields so that each source, driven by itself, comes back as it was
     ) -> Embedding:
         "Source frames → embedded face."
-        return self.embedding(srcs)
+        emb = self.embedding(srcs)
+        if not calibrated: return emb
+        srcs = srcs[:, None] if srcs.ndim == 4 else srcs
+        flow = calibrate(emb.flow.flatten(0, 1), self.drive(srcs.flatten(0, 1)))
+        return self.embedding.join(srcs, flow, emb.conf.flatten(0, 1))
 
     def drive(self,
         drv:Tensor, # (B,3,H,W) in [0,1]
