@@ -226,14 +226,15 @@ def compare(
     figure:str, # a column
     reference:str, # variant that the others are held against
     seed:int=0, # of the bootstrap
-) -> pd.DataFrame: # a row a variant: mean, spread of the seeds' means, difference and its 95 % interval
+) -> pd.DataFrame: # a row a variant: mean, spread of the seeds' means, difference, its 95 % interval, and whether it is supported
     "Each variant's mean, and its paired difference to the reference. Raises `X2FaceError` where the reference has no runs."
     if reference not in set(rows.variant): raise X2FaceError(f"There is no finished run of {reference}, which the others are held against.")
     tracks = rows.pivot_table(index=["source", "driving"], columns="variant", values=figure, aggfunc="mean")
-    seeds, out = rows.groupby(["variant", "seed"])[figure].mean(), []
+    seeds, out = rows.pivot_table(index="seed", columns="variant", values=figure), []
     for v in tracks:
         d = (tracks[v] - tracks[reference]).dropna().to_numpy()
         low, high = interval(d, seed)
-        out.append(dict(variant=v, mean=tracks[v].mean(), seeds=len(seeds[v]), seed_std=seeds[v].std(), difference=d.mean() if len(d) else np.nan, low=low, high=high,
-                        supported=bool(low > 0 or high < 0)))
+        sides = np.sign((seeds[v] - seeds[reference]).dropna())
+        out.append(dict(variant=v, mean=tracks[v].mean(), seeds=seeds[v].count(), seed_std=seeds[v].std(), difference=d.mean() if len(d) else np.nan, low=low, high=high,
+                        supported=bool((low > 0 or high < 0) and sides.nunique() == 1)))
     return pd.DataFrame(out).set_index("variant")
