@@ -74,11 +74,12 @@ class Animator:
         device:str="auto", # "auto", "cpu", "cuda"
         cache:str|Path|None|bool=None, # folder of embedded faces; the user's cache where None, none at all where False
         composed:bool=True, # sample a single source once through both fields, which is sharper; False warps twice, as the paper
+        symmetric:bool=True, # let each driving frame's mirror image have its say, too; False for what an `Engine` shall drive
     ):
         weights = Path(weights or pretrained_path())
         self.device = pick_device(device)
         self.model = fused(load_model(weights)).to(self.device)
-        self.composed, self.weights_hash = composed, file_hash(weights)
+        self.composed, self.symmetric, self.weights_hash = composed, symmetric, file_hash(weights)
         self.cache = None if cache is False else Path(cache or cache_dir() / "embedded")
 
     @torch.inference_mode()
@@ -95,7 +96,7 @@ class Animator:
             try: return EmbeddedFace.load(at, self.weights_hash)
             except X2FaceError as e: warnings.warn(f"{e} It is made anew.")
         x = to_tensor(srcs)
-        out = self.model.embed(x[None].to(self.device), calibrated=True)
+        out = self.model.embed(x[None].to(self.device), calibrated=True, symmetric=self.symmetric)
         alone = len(srcs) == 1
         emb = EmbeddedFace(out.face.cpu().contiguous(), x.contiguous() if alone else None, out.flow[:, 0].cpu().contiguous() if alone else None)
         if at:
@@ -108,7 +109,7 @@ class Animator:
         if self.cache is None: return None
         digest = hashlib.sha256()
         for s in srcs: digest.update(str(s.shape).encode() + np.ascontiguousarray(s).tobytes())
-        return self.cache / f"{_FORMAT}-{self.weights_hash}-{digest.hexdigest()[:16]}.safetensors"
+        return self.cache / f"{_FORMAT}-{'symmetric' if self.symmetric else 'plain'}-{self.weights_hash}-{digest.hexdigest()[:16]}.safetensors"
 
     @torch.inference_mode()
     def drive(self,
@@ -116,9 +117,9 @@ class Animator:
         drvs:np.ndarray|list[np.ndarray], # (H,H,3) or (B,H,H,3) uint8 RGB face crops
         size:int|None=None, # side of the generated frames; that of the embedded face where None
     ) -> np.ndarray: # (size,size,3) or (B,size,size,3) uint8 RGB
-        "Generated frames for driving crops: one pass of the driving network and one warp."
+        "Generated frames for driving crops: the driving network and one warp."
         drvs = np.asarray(drvs)
-        flow = self.model.drive(to_tensor(drvs).to(self.device))
+        flow = self.model.drive(to_tensor(drvs).to(self.device), self.symmetric)
         once = self.composed and emb.src is not None
         gen = self.model.render((emb.src if once else emb.face).to(self.device), flow, emb.flow.to(self.device) if once else None, size)
         return to_uint8(gen[0] if drvs.ndim == 3 else gen)

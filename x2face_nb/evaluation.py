@@ -30,11 +30,13 @@ def generate(
     srcs:Tensor, # (1,3,H,W) in [0,1]; (1,K,3,H,W) for several sources
     drv:Tensor, # (B,3,H,W) in [0,1]
 ) -> dict[str, Tensor]: # method → (B,3,H,W)
-    "Frames of each method: calibrated, composed, two warps, identity warp and copy-source."
+    "Frames of each method: symmetric, calibrated, composed, two warps, identity warp and copy-source."
     srcs = srcs[:, None] if srcs.ndim == 4 else srcs
-    emb, right, flow, src = model.embed(srcs), model.embed(srcs, calibrated=True), model.drive(drv), srcs[:, 0]
-    if srcs.shape[1] == 1: made = {"calibrated": model.render(src, flow, right.flow[:, 0]), "composed": model.render(src, flow, emb.flow[:, 0])}
-    else: made = {"calibrated": model.render(right.face, flow)}
+    emb, src, made, one = model.embed(srcs), srcs[:, 0], {}, srcs.shape[1] == 1
+    for name, is_symmetric in (("symmetric", True), ("calibrated", False)):
+        right, flow = model.embed(srcs, calibrated=True, symmetric=is_symmetric), model.drive(drv, is_symmetric)
+        made[name] = model.render(src, flow, right.flow[:, 0]) if one else model.render(right.face, flow)
+    if one: made["composed"] = model.render(src, flow, emb.flow[:, 0])
     return made | {"two warps": model.render(emb.face, flow), "identity warp": model.render(src, 0 * flow), "copy-source": src.expand_as(drv)}
 
 BASELINES = ("identity warp", "copy-source") # the same picture for every driving frame

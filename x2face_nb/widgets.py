@@ -79,6 +79,7 @@ class Studio(anywidget.AnyWidget):
     mark = Bool(True).tag(sync=True) # whether what is saved carries the visible mark
     limit_mb = 500 # files larger than this are not taken from the browser
     _inbox = None # where files of the browser lie
+    _symmetric = True # whether portraits are embedded for driving frames that are seen mirrored, too
 
     def __init__(self,
         sources:dict|list|None, # portraits: name → file(s), or files; the samples where None
@@ -103,7 +104,7 @@ class Studio(anywidget.AnyWidget):
         choose:bool=True, # show it at once
     ):
         "One more in the gallery. Raises `X2FaceError` as `make_portrait` does."
-        if self._animator is None: self._animator = Animator(self.weights)
+        if self._animator is None: self._animator = Animator(self.weights, symmetric=self._symmetric)
         p = make_portrait(name, files, self._animator, self.size, self._detector)
         with self._lock:
             self._portraits.append(p)
@@ -205,6 +206,7 @@ class LiveStudio(Studio):
     driver = Unicode("camera").tag(sync=True) # what the browser offers first: "camera" or "sample"
     hint = Unicode().tag(sync=True) # shown while all is well
     idle_s = 60 # a view that sent nothing for so long has gone
+    _symmetric = False # engines see a frame once
 
     def __init__(self,
         sources:dict|list|None=None, # portraits: name → file(s), or files; the samples where None

@@ -207,19 +207,23 @@ class X2Face(nn.Module):
     def embed(self,
         srcs:Tensor, # (B,K,3,H,W) or (B,3,H,W) in [0,1]
         calibrated:bool=False, # correct the flow fields so that each source, driven by itself, comes back as it was
+        symmetric:bool=False, # for sources that `drive` shall drive so
     ) -> Embedding:
         "Source frames → embedded face."
         emb = self.embedding(srcs)
         if not calibrated: return emb
         srcs = srcs[:, None] if srcs.ndim == 4 else srcs
-        flow = calibrate(emb.flow.flatten(0, 1), self.drive(srcs.flatten(0, 1)))
+        flow = calibrate(emb.flow.flatten(0, 1), self.drive(srcs.flatten(0, 1), symmetric))
         return self.embedding.join(srcs, flow, emb.conf.flatten(0, 1))
 
     def drive(self,
         drv:Tensor, # (B,3,H,W) in [0,1]
+        symmetric:bool=False, # the mean of what the frame says and what its mirror image says, at twice the cost
     ) -> Tensor: # (B,2,h,w)
         "Driving frame → flow field."
-        return self.driving(drv)
+        if not symmetric: return self.driving(drv)
+        flow, mirrored = self.driving(torch.cat([drv, drv.flip(-1)])).chunk(2)
+        return (flow + mirrored.flip(-1) * mirrored.new_tensor([-1, 1])[:, None, None]) / 2
 
     def render(self,
         face:Tensor, # (B or 1,3,H,W) embedded face
