@@ -111,7 +111,7 @@ RECIPES["live_mouth"] = RECIPES["live"].replace( # carries on from the weights o
 RECIPES["live_talk"] = RECIPES["live_mouth"].replace( # carries on from those: mouths learn to talk
     steps=8000, lr=6e-4, warmup=100, jitter=.3, mouth_weight=4., shape_weight=1., form_weight=8., landmark_until=1.25)
 RECIPES["live_flow"] = RECIPES["live_talk"].replace( # carries on from those: optical flow says to a fraction of a pixel what landmarks say roughly
-    steps=5500, batch_size=16, lr=2e-4, jitter=.12, jitter_end=.03, same=.1, optical_weight=2., agreement_weight=2., landmark_weight=.2, shape_weight=.3,
+    steps=3600, batch_size=16, lr=2e-4, jitter=.12, jitter_end=.03, same=.1, optical_weight=2., agreement_weight=2., landmark_weight=.2, shape_weight=.3,
     form_weight=3., eye_weight=2., landmark_until=2.)
 
 def recipe(
