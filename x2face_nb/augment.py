@@ -71,6 +71,7 @@ def augment(
     rng:torch.Generator, # on the CPU; all randomness comes from it
     mine:slice=slice(None), # this process's part of the global batch
     batch_size:int|None=None, # of all processes together
+    flip_order:np.ndarray=FLIP_68, # which landmark becomes which in the mirror
 ) -> dict[str, Tensor]: # srcs (B,K,3,H,W), drv (B,3,H,W) in [0,1]; points and optical flow, moved along; flow is NaN where either end leaves its frame
     "uint8 frames → float pairs, mirrored and coloured alike, jittered apart."
     b, k = batch["srcs"].shape[:2]
@@ -83,7 +84,7 @@ def augment(
         is_flipped = (torch.rand(n, generator=rng) < .5)[mine].to(device)
         frames = torch.where(is_flipped[:, None, None, None, None], frames.flip(-1), frames)
         if points is not None:
-            mirrored = points[:, :, FLIP_68] * torch.tensor([-1., 1.], device=device)
+            mirrored = points[:, :, flip_order] * torch.tensor([-1., 1.], device=device)
             points = torch.where(is_flipped[:, None, None, None], mirrored, points)
         if optical is not None:
             mirrored = optical.flip(-1) * torch.tensor([-1., 1.], device=device)[:, None, None]

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core import X2FaceError, atomic_write, cache_dir, file_hash, write_text
-from .faces import FaceLandmarks
+from .faces import FaceLandmarks, FaceMesh
 from .video import VideoReader, VideoWriter, read_image, resize
 
 # %% ../nbs/11_data.ipynb #11-data-005
@@ -216,23 +216,22 @@ class Frames:
 # %% ../nbs/11_data.ipynb #11-data-024
 def track_landmarks(
     track:Track, # a track
-    every:int=3, # detect in every n-th frame
+    mesh:bool=False, # dlib's 68, or those and the face mesh's 478
     cache:str|Path|None=None, # folder of the cache
-) -> np.ndarray: # (N,68,2) in [-1,1]; NaN where no face was found nearby
+) -> np.ndarray: # (N,68,2) or (N,68 + 478,2) in [-1,1]; NaN where no face was found nearby
     "Landmarks of each frame of a track. Raises `X2FaceError` where the landmark model is not installed."
     is_file = track.path.is_file()
-    own = track.path.parent / f"{track.path.stem if is_file else track.path.name}.landmarks.npy"
+    own = track.path.parent / f"{track.path.stem if is_file else track.path.name}.{'mesh' if mesh else 'landmarks'}.npy"
     if own.is_file(): return np.load(own)
     key = file_hash(track.path) if is_file else hashlib.sha256("\n".join([str(track.path.resolve()), *sorted(os.listdir(track.path))]).encode()).hexdigest()[:16]
-    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{every}.npy"
+    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{'mesh' if mesh else 3}.npy"
     if not at.is_file():
-        points = _detect_landmarks(track, every)
+        points = _detect_landmarks(track, FaceMesh(), 1) if mesh else _detect_landmarks(track, FaceLandmarks(), 3)
         with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, points)
     return np.load(at)
 
 # %% ../nbs/11_data.ipynb #11-data-025
-def _detect_landmarks(track:Track, every:int) -> np.ndarray:
-    find = FaceLandmarks()
+def _detect_landmarks(track:Track, find, every:int) -> np.ndarray:
     if track.path.is_dir(): stream = (read_image(p) for p in sorted(track.path.iterdir()) if _FRAME_NAME.search(p.name))
     else: stream = VideoReader(track.path)
     found, n = {}, 0
@@ -240,7 +239,7 @@ def _detect_landmarks(track:Track, every:int) -> np.ndarray:
         if (n - 1) % every: continue
         p = find(img)
         if p is not None: found[n-1] = p / (np.array(img.shape[1::-1]) - 1) * 2 - 1
-    points = np.full((n, 68, 2), np.nan, np.float32)
+    points = np.full((n, *(next(iter(found.values())).shape if found else (68, 2))), np.nan, np.float32)
     at = sorted(found)
     for a, b in zip(at, at[1:]):
         if b - a > 2 * every: continue

@@ -34,8 +34,8 @@ from tqdm.auto import tqdm
 from .augment import AugmentConfig, augment
 from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
-from .faces import FLIP_68
-from .losses import (EYES_68, MOUTH_68, agreement_loss, deep_sum, face_shape, form_loss, landmark_loss, ms_ssim_loss, ms_ssim_window, optical_loss,
+from .faces import FLIP_68, mirror_order
+from .losses import (EYES_68, MOUTH_68, agreement_loss, deep_sum, face_shape, form_loss, landmark_loss, ms_ssim_loss, ms_ssim_window, optical_loss, point_agreement_loss,
                               photometric_loss, shape_loss)
 from .video import to_tensor, to_uint8, write_image
 from .viz import strip
@@ -66,11 +66,15 @@ class TrainConfig(Config):
     shape_weight:float=0. # weight of the face's shape, read off the driving vector by a linear layer that training alone has (`shape_loss`)
     form_weight:float=0. # weight of the mouth's form in both flow fields (`form_loss`)
     eye_weight:float=0. # weight of the eyes' form, likewise
-    landmark_until:float=1. # share of the run by which these four have faded to nothing
+    turn_weight:float=0. # weight of the whole face's form, likewise: how features move against each other as the head turns
+    landmark_until:float=1. # share of the run by which these five have faded to nothing
     mouth_weight:float=1. # what a point of the mouth counts in landmarks and shape; the others count 1
+    mesh:bool=False # landmarks are those of a face mesh (68 + 478) instead of dlib's 68
     optical_weight:float=0. # weight of the optical flow between the frames of a pair (`optical_loss`)
     agreement_weight:float=0. # weight of the driving network's agreement with itself along that flow (`agreement_loss`)
+    point_agreement_weight:float=0. # weight of its agreement with itself at landmarks (`point_agreement_loss`)
     same:float=0. # share of pairs whose first source is the driving frame itself
+    freeze_norms:bool=False # BatchNorm keeps the statistics of the weights that the run starts from
     precision:str="auto" # "auto", "fp32" or "bf16" autocast
     seed:int=0 # everything random follows from it
     log_every:int=50 # steps between lines of the log
@@ -84,7 +88,7 @@ class TrainConfig(Config):
             if not ok: raise X2FaceError(what)
         need(min(self.steps, self.batch_size, self.k) > 0, "steps, batch_size and k want positive numbers.")
         need(0 < self.lr < float("inf") and min(self.landmark_until, self.mouth_weight) > 0, "lr, landmark_until and mouth_weight want positive numbers.")
-        zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight eye_weight optical_weight agreement_weight same".split()
+        zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight eye_weight turn_weight optical_weight agreement_weight point_agreement_weight same".split()
         need(min(getattr(self, k) for k in zero_or_more) >= 0, f"{', '.join(zero_or_more)} want 0 or more.")
         need(self.same <= 1, f"same is a share, 0 to 1, got {self.same}.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
@@ -113,6 +117,9 @@ RECIPES["live_talk"] = RECIPES["live_mouth"].replace( # carries on from those: m
 RECIPES["live_flow"] = RECIPES["live_talk"].replace( # carries on from those: optical flow says to a fraction of a pixel what landmarks say roughly
     steps=3600, batch_size=16, lr=2e-4, jitter=.12, jitter_end=.03, same=.1, optical_weight=2., agreement_weight=2., landmark_weight=.2, shape_weight=.3,
     form_weight=3., eye_weight=2., landmark_until=2.)
+RECIPES["live_turn"] = RECIPES["live_flow"].replace( # carries on from those: a face mesh knows how a turning head moves within itself, which optical flow smooths over
+    steps=2000, lr=3e-4, freeze_norms=True, jitter=.06, mesh=True, landmark_weight=1., eye_weight=3., turn_weight=4., point_agreement_weight=4.,
+    optical_weight=1., agreement_weight=1., val_every=500, save_every=250)
 
 def recipe(
     name:str, # one of `RECIPES`
@@ -312,6 +319,7 @@ class Trainer:
         progress:bool=True, # show bars
     ):
         self.cfg, self.out, self.init, self.progress = cfg, Path(out), init, progress
+        if cfg.freeze_norms and not init: raise X2FaceError("freeze_norms wants weights to start from; random ones have no statistics worth keeping. Name them with init.")
         where = pick_device(device)
         if where.index: raise X2FaceError(f"Training takes the first CUDA device that it sees; say CUDA_VISIBLE_DEVICES={where.index} and device cuda.")
         self.precision = pick_precision(cfg.precision, where)
@@ -322,26 +330,28 @@ class Trainer:
         tracks = {s: read_tracks(data, s) for s in ("train", "val")}
         size = max(cfg.frame_sizes)
         self.frames = {s: Frames(t, size, progress=progress and self.is_main) for s, t in tracks.items()}
-        points = None
-        if cfg.landmark_weight or cfg.shape_weight or cfg.form_weight or cfg.eye_weight:
-            points = [track_landmarks(t) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
+        points, self.flip_order = None, FLIP_68
+        if any((cfg.landmark_weight, cfg.shape_weight, cfg.form_weight, cfg.eye_weight, cfg.turn_weight, cfg.point_agreement_weight)):
+            points = [track_landmarks(t, cfg.mesh) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
             for i, (t, p) in enumerate(zip(tracks["train"], points)):
-                if p.shape != (n := self.frames["train"].n_frames(i), 68, 2):
-                    raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {n} frames want ({n}, 68, 2); make them again.")
+                if p.shape != (wanted := (self.frames["train"].n_frames(i), 546 if cfg.mesh else 68, 2)) and not np.isnan(p).all():
+                    raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {wanted[0]} frames want {wanted}; make them again.")
+                if p.shape != wanted: points[i] = np.full(wanted, np.nan, np.float32)
             known = np.concatenate(points)
-            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train without landmark_weight, shape_weight, form_weight and eye_weight.")
+            if np.isnan(known).all(0).any(): raise X2FaceError(f"No landmarks were found in any training track of {data}; train without landmark_weight, shape_weight, form_weight, eye_weight, turn_weight and point_agreement_weight.")
             mean = np.nanmean(known, 0)
-            self.point_weight = torch.ones(68, device=self.accelerator.device)
+            self.flip_order = mirror_order(mean)
+            self.point_weight = torch.ones(len(mean), device=self.accelerator.device)
             self.point_weight[MOUTH_68] = cfg.mouth_weight
-            self.canonical = torch.from_numpy((mean + mean[FLIP_68] * [-1, 1]) / 2).float().to(self.accelerator.device)
-            self.mean_shape = face_shape(self.canonical[None])[0]
+            self.canonical = torch.from_numpy((mean + mean[self.flip_order] * [-1, 1]) / 2).float().to(self.accelerator.device)
+            self.mean_shape = face_shape(self.canonical[None, :68])[0]
         self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, points, bool(cfg.optical_weight or cfg.agreement_weight), cfg.same,
                                  self.accelerator.process_index, self.accelerator.num_processes)
         self.validation = Validation(self.frames["val"])
         self.model = (load_model(init, cfg.model) if init else X2Face(cfg.model)).to(memory_format=torch.channels_last)
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
-        self.trained = _Trained(self.model, bool(cfg.shape_weight), bool(cfg.agreement_weight))
+        self.trained = _Trained(self.model, bool(cfg.shape_weight), bool(cfg.agreement_weight or cfg.point_agreement_weight))
         if self.accelerator.num_processes > 1: share_norms(self.trained)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make(self.trained.parameters()))
         self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
@@ -389,12 +399,15 @@ class Trainer:
         cfg, now = self.cfg, phase(self.cfg, self.step)
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
         rng = torch.Generator().manual_seed((cfg.seed << 32) + self.step)
-        b = augment(batch, cfg.augment, now.jitter, rng, self.pairs.mine, cfg.batch_size)
+        b = augment(batch, cfg.augment, now.jitter, rng, self.pairs.mine, cfg.batch_size, self.flip_order)
         if now.frame_size < b["drv"].shape[-1]:
             b["drv"] = F.interpolate(b["drv"], (now.frame_size,) * 2, mode="area")
             b["srcs"] = F.interpolate(b["srcs"].flatten(0, 1), (now.frame_size,) * 2, mode="area").unflatten(0, b["srcs"].shape[:2])
         for group in self.optimizer.param_groups: group["lr"] = now.lr
         self.wrapped.train()
+        if cfg.freeze_norms:
+            for m in self.wrapped.modules():
+                if isinstance(m, torch.nn.BatchNorm2d): m.eval()
         out, shape, src_flow = self.wrapped(b["srcs"], b["drv"]) # under autocast, which `prepare` put into its forward
         gens = [out.gen, *out.sides]
         l1s = [photometric_loss(g, b["drv"]) for g in gens]
@@ -407,11 +420,11 @@ class Trainer:
             terms["landmarks"] = landmark_loss(out.embed_flow, out.drive_flow, self.canonical, b["src_points"], b["drv_points"], self.point_weight)
             loss = loss + now.fade * cfg.landmark_weight * terms["landmarks"]
         if cfg.shape_weight and now.fade:
-            terms["shape"] = shape_loss(shape.float(), b["drv_points"], self.mean_shape, self.point_weight)
+            terms["shape"] = shape_loss(shape.float(), b["drv_points"][:, :68], self.mean_shape, self.point_weight[:68])
             loss = loss + now.fade * cfg.shape_weight * terms["shape"]
-        if (cfg.form_weight or cfg.eye_weight) and now.fade:
+        if (cfg.form_weight or cfg.eye_weight or cfg.turn_weight) and now.fade:
             to_drv, to_src = self.canonical.expand_as(b["drv_points"]), b["src_points"].flatten(0, 1)
-            for name, weight, parts in (("form", cfg.form_weight, [MOUTH_68]), ("eyes", cfg.eye_weight, EYES_68)):
+            for name, weight, parts in (("form", cfg.form_weight, [MOUTH_68]), ("eyes", cfg.eye_weight, EYES_68), ("turn", cfg.turn_weight, [slice(None)])):
                 if not weight: continue
                 terms[name] = sum(form_loss(out.drive_flow, b["drv_points"], to_drv, p)
                                   + form_loss(out.embed_flow.flatten(0, 1), self.canonical.expand_as(to_src), to_src, p) for p in parts)
@@ -422,6 +435,9 @@ class Trainer:
         if cfg.agreement_weight:
             terms["agreement"] = agreement_loss(out.drive_flow, src_flow, b["optical"])
             loss = loss + cfg.agreement_weight * terms["agreement"]
+        if cfg.point_agreement_weight:
+            terms["point_agreement"] = point_agreement_loss(out.drive_flow, src_flow, b["drv_points"], b["src_points"])
+            loss = loss + cfg.point_agreement_weight * terms["point_agreement"]
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         if cfg.clip_norm: self.accelerator.clip_grad_norm_(self.wrapped.parameters(), cfg.clip_norm)
