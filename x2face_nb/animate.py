@@ -117,11 +117,12 @@ class Animator:
         drvs:np.ndarray|list[np.ndarray], # (H,H,3) or (B,H,H,3) uint8 RGB face crops
         size:int|None=None, # side of the generated frames; that of the embedded face where None
     ) -> np.ndarray: # (size,size,3) or (B,size,size,3) uint8 RGB
-        "Generated frames for driving crops: the driving network and one warp."
+        "Generated frames for driving crops: the driving network, its correction and one warp."
         drvs = np.asarray(drvs)
         flow = self.model.drive(to_tensor(drvs).to(self.device), self.symmetric)
         once = self.composed and emb.src is not None
-        gen = self.model.render((emb.src if once else emb.face).to(self.device), flow, emb.flow.to(self.device) if once else None, size)
+        face, inner = (emb.src if once else emb.face).to(self.device), emb.flow.to(self.device) if once else None
+        gen = self.model.render(face, self.model.correct(flow, face, inner, self.symmetric), inner, size)
         return to_uint8(gen[0] if drvs.ndim == 3 else gen)
 
 # %% ../nbs/50_animate.ipynb #50-animate-016

@@ -31,7 +31,7 @@ from .core import X2FaceError, cache_dir, file_hash, write_text
 from .data import sample_source
 from .video import read_image, resize, to_tensor, to_uint8
 from .warp import compose, flow_to_grid, resize_flow, warp
-from .x2face import fused, load_model, network_view, pretrained_path
+from .x2face import FEEDBACK, fused, load_model, network_view, pretrained_path
 
 # %% ../nbs/52_engine.ipynb #52-engine-007
 def _cores() -> int:
@@ -68,9 +68,20 @@ class Engine:
     def flow(self,
         drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
     ) -> np.ndarray: # (2,h,w) float32 offsets in (-0.7616, 0.7616)
-        "Flow field of a driving crop. Raises `X2FaceError` for what is no such crop."
+        "What the driving network says of a driving crop. Raises `X2FaceError` for what is no such crop."
         if np.ndim(drv) != 3 or min(drv.shape[:2]) < 16: raise X2FaceError(f"An engine takes one (S,S,3) crop of 16 pixels a side or more, got {np.shape(drv)}.")
-        x = network_view(to_tensor(drv), self.drive_size, self.cfg.centred)
+        return self._pass(to_tensor(drv))
+
+    def drive(self,
+        drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
+        render, # the `Renderer` that will show it
+    ) -> np.ndarray: # (2,h,w) float32 offsets
+        "Flow field of a driving crop, corrected by what the network says of the generated frame: two passes (`X2Face.correct`)."
+        flow = self.flow(drv)
+        return flow + np.float32(FEEDBACK) * (flow - self._pass(render.small(flow, self.drive_size)))
+
+    def _pass(self, x): # (1,3,S,S) in [0,1]
+        x = network_view(x, self.drive_size, self.cfg.centred)
         with self._lock: return self._run(x)
 
     def renderer(self,
@@ -290,16 +301,24 @@ class Renderer:
         if padding not in ("zeros", "border"): raise X2FaceError(f"padding is 'zeros' or 'border', not {padding!r}.")
         self.size, self.padding, self.once = size or emb.face.shape[-1], padding, composed and emb.src is not None
         self.img = to_uint8(emb.src[0] if self.once else emb.face[0])
-        self.inner, self.sample = emb.flow, _sampler()
+        self.inner, self.sample, self._face, self._shrunk = emb.flow, _sampler(), emb.src if self.once else emb.face, None
 
     @torch.inference_mode()
     def __call__(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         "Generated frame. Raises `X2FaceError` for what is no flow."
-        grid = self._grid(flow)
-        if self.once: grid = compose(self.inner, grid)
-        return self.sample(self.img, self._enlarged((grid + 1) * ((self.img.shape[0] - 1) / 2)), self.padding)
+        at = (self._read(flow) + 1) * ((self.img.shape[0] - 1) / 2)
+        return self.sample(self.img, self._enlarged(at, self.size)[0].numpy(), self.padding)
+
+    @torch.inference_mode()
+    def small(self,
+        flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
+        size:int, # side that the driving network sees, px
+    ) -> torch.Tensor: # (1,3,size,size) in [0,1]
+        "Generated frame for the driving network to look at, not rounded to eight bits."
+        if self._shrunk is None or self._shrunk.shape[-1] != size: self._shrunk = network_view(self._face, size, False)
+        return warp(self._shrunk, self._enlarged(self._read(flow), size).permute(0, 2, 3, 1), self.padding)
 
     @torch.inference_mode()
     def places(self,
@@ -308,10 +327,14 @@ class Renderer:
         "Where each generated pixel reads in the embedded face, and in the source (None where there are several). Raises `X2FaceError` for what is no flow."
         grid = self._grid(flow)
         both = grid, None if self.inner is None else compose(self.inner, grid)
-        return tuple(None if g is None else np.moveaxis(self._enlarged(g), 0, -1) for g in both)
+        return tuple(None if g is None else np.moveaxis(self._enlarged(g, self.size)[0].numpy(), 0, -1) for g in both)
 
     def _grid(self, flow): # (1,h,w,2)
         if np.ndim(flow) != 3 or flow.shape[0] != 2: raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
         return flow_to_grid(torch.from_numpy(np.require(flow, np.float32, "W"))[None])
 
-    def _enlarged(self, grid): return resize_flow(grid.permute(0, 3, 1, 2).contiguous(), (self.size, self.size))[0].numpy() # planes: interleaved takes thrice as long
+    def _read(self, flow): # (1,h,w,2): where the sampled picture is read
+        grid = self._grid(flow)
+        return compose(self.inner, grid) if self.once else grid
+
+    def _enlarged(self, grid, size): return resize_flow(grid.permute(0, 3, 1, 2).contiguous(), (size, size)) # (1,2,size,size): interleaved takes thrice as long

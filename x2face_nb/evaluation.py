@@ -19,7 +19,7 @@ from .core import X2FaceError
 from .data import Frames
 from .faces import FaceLandmarks
 from .metrics import (FaceIdentity, face_size, flicker, identity_distance, identity_similarity, keypoint_distance, l1,
-                               mouth_correlation, ms_ssim, pose_error, psnr, ssim)
+                               mouth_correlation, ms_ssim, pose_error, psnr, ssim, turn_followed)
 from .video import to_tensor, to_uint8
 from .x2face import X2Face
 
@@ -30,12 +30,14 @@ def generate(
     srcs:Tensor, # (1,3,H,W) in [0,1]; (1,K,3,H,W) for several sources
     drv:Tensor, # (B,3,H,W) in [0,1]
 ) -> dict[str, Tensor]: # method → (B,3,H,W)
-    "Frames of each method: symmetric, calibrated, composed, two warps, identity warp and copy-source."
+    "Frames of each method: symmetric, corrected, calibrated, composed, two warps, identity warp and copy-source."
     srcs = srcs[:, None] if srcs.ndim == 4 else srcs
     emb, src, made, one = model.embed(srcs), srcs[:, 0], {}, srcs.shape[1] == 1
-    for name, is_symmetric in (("symmetric", True), ("calibrated", False)):
+    for name, is_symmetric in (("symmetric", True), ("corrected", False)):
         right, flow = model.embed(srcs, calibrated=True, symmetric=is_symmetric), model.drive(drv, is_symmetric)
-        made[name] = model.render(src, flow, right.flow[:, 0]) if one else model.render(right.face, flow)
+        face, inner = (src, right.flow[:, 0]) if one else (right.face, None)
+        made[name] = model.render(face, model.correct(flow, face, inner, is_symmetric), inner)
+    made["calibrated"] = model.render(face, flow, inner)
     if one: made["composed"] = model.render(src, flow, emb.flow[:, 0])
     return made | {"two warps": model.render(emb.face, flow), "identity warp": model.render(src, 0 * flow), "copy-source": src.expand_as(drv)}
 
@@ -115,7 +117,8 @@ def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dic
     mean = lambda xs: float(np.nanmean(xs)) if np.isfinite(xs).any() else np.nan
     akd = [keypoint_distance(p, q, size) for p, q in seen]
     row = dict(akd=mean(akd), akd_face=mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
-               pose=mean([pose_error(p, q, size) for p, q in seen]), mouth=mouth_correlation(points, [q for q, _ in truth]))
+               pose=mean([pose_error(p, q, size) for p, q in seen]),
+               turn=turn_followed(points, [q for q, _ in truth], size), mouth=mouth_correlation(points, [q for q, _ in truth]))
     if not cross: row |= dict(aed=mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
     return row | dict(csim=mean([identity_similarity(v, still[1]) for _, v in of]),
                       failures=float(np.mean([p is None for p, _ in seen])) if seen else np.nan,
@@ -124,7 +127,7 @@ def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dic
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017
 FIGURES = { # figure → how it is called, and its decimals
     "l1": ("L1 ↓", 4), "psnr": ("PSNR ↑ (dB)", 2), "ssim": ("SSIM ↑", 4), "ms_ssim": ("MS-SSIM ↑", 4), "akd": ("AKD ↓ (px at 256)", 2),
-    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "mouth": ("mouth correlation ↑", 2), "aed": ("AED ↓", 3),
+    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2), "aed": ("AED ↓", 3),
     "csim": ("CSIM-dlib ↑", 3), "flicker": ("flicker ↓", 4), "failures": ("no face found ↓ (share)", 3)}
 
 def interval(

@@ -252,7 +252,7 @@ class LiveSession:
                 if self.mirror: drv = np.ascontiguousarray(drv[:, ::-1])
             t.append(time.perf_counter())
             if not says:
-                self._flow = flow = self._engine.flow(drv)
+                self._flow = flow = self._engine.drive(drv, self._render)
                 t.append(time.perf_counter())
                 self._last = self._render(flow)
                 t.append(time.perf_counter())

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['l1', 'ssim', 'psnr', 'ms_ssim', 'keypoint_distance', 'mouth_opening', 'mouth_correlation', 'face_size', 'head_pose',
-           'pose_error', 'FaceIdentity', 'identity_distance', 'identity_similarity', 'flicker', 'skin_tone']
+           'pose_error', 'turn_followed', 'FaceIdentity', 'identity_distance', 'identity_similarity', 'flicker',
+           'skin_tone']
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-002
 import importlib.util
@@ -105,6 +106,20 @@ def pose_error(
     if points is None or truth is None: return float("nan")
     between = head_pose(points, size) @ head_pose(truth, size).T
     return float(np.degrees(np.arccos(np.clip((np.trace(between) - 1) / 2, -1, 1))))
+
+# %% ../nbs/40_metrics.ipynb #40-metrics-126
+def turn_followed(
+    points:list, # landmarks (68,2) of generated frames in pixels, None where no face was found
+    truth:list, # of the driving frames
+    size:int=256, # side of the frames
+    least:float=4., # standard deviation of the driver's yaw, in degrees, below which there is no telling
+) -> float: # slope; NaN where the driver turns too little or there are fewer than three frames with both
+    "Slope of the generated head's yaw on the driver's, over the frames of a track."
+    def yaw(p): return np.degrees(np.arctan2(*(head_pose(p, size) @ [0, 0, 1])[[0, 2]]))
+    both = np.float64([(yaw(q), yaw(p)) for p, q in zip(points, truth) if p is not None and q is not None]).reshape(-1, 2)
+    if len(both) < 3 or (sd := both[:, 0].std()) < least: return float("nan")
+    drv, gen = (both - both.mean(0)).T
+    return float((drv * gen).mean() / sd**2)
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-026
 class FaceIdentity:

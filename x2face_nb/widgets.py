@@ -206,7 +206,7 @@ class LiveStudio(Studio):
     driver = Unicode("camera").tag(sync=True) # what the browser offers first: "camera" or "sample"
     hint = Unicode().tag(sync=True) # shown while all is well
     idle_s = 60 # a view that sent nothing for so long has gone
-    _symmetric = False # engines see a frame once
+    _symmetric = False # engines do without the mirror
 
     def __init__(self,
         sources:dict|list|None=None, # portraits: name → file(s), or files; the samples where None
