@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .core import X2FaceError
 from .data import Frames
 from .faces import FaceLandmarks
-from .metrics import (FaceIdentity, face_size, flicker, identity_distance, identity_similarity, keypoint_distance, l1,
+from .metrics import (eye_correlation, FaceIdentity, face_size, flicker, identity_distance, identity_similarity, keypoint_distance, l1,
                                mouth_correlation, ms_ssim, pose_error, psnr, ssim, turn_followed)
 from .video import to_tensor, to_uint8
 from .x2face import X2Face
@@ -113,21 +113,21 @@ def evaluate(
 
 def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dict:
     "What landmarks and identity say of one track: `of` generated and `truth` driving frames, and of the source `still`."
-    points, seen = [p for p, _ in of], [(p, q) for (p, _), (q, _) in zip(of, truth) if q is not None]
+    points, wanted, seen = [p for p, _ in of], [q for q, _ in truth], [(p, q) for (p, _), (q, _) in zip(of, truth) if q is not None]
     mean = lambda xs: float(np.nanmean(xs)) if np.isfinite(xs).any() else np.nan
     akd = [keypoint_distance(p, q, size) for p, q in seen]
     row = dict(akd=mean(akd), akd_face=mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
-               pose=mean([pose_error(p, q, size) for p, q in seen]),
-               turn=turn_followed(points, [q for q, _ in truth], size), mouth=mouth_correlation(points, [q for q, _ in truth]))
+               pose=mean([pose_error(p, q, size) for p, q in seen]), turn=turn_followed(points, wanted, size),
+               mouth=mouth_correlation(points, wanted), eyes=eye_correlation(points, wanted))
     if not cross: row |= dict(aed=mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
     return row | dict(csim=mean([identity_similarity(v, still[1]) for _, v in of]),
                       failures=float(np.mean([p is None for p, _ in seen])) if seen else np.nan,
-                      unseen=float(np.mean([q is None for q, _ in truth])))
+                      unseen=float(np.mean([q is None for q in wanted])))
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017
 FIGURES = { # figure → how it is called, and its decimals
     "l1": ("L1 ↓", 4), "psnr": ("PSNR ↑ (dB)", 2), "ssim": ("SSIM ↑", 4), "ms_ssim": ("MS-SSIM ↑", 4), "akd": ("AKD ↓ (px at 256)", 2),
-    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2), "aed": ("AED ↓", 3),
+    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2), "eyes": ("eye correlation ↑", 2), "aed": ("AED ↓", 3),
     "csim": ("CSIM-dlib ↑", 3), "flicker": ("flicker ↓", 4), "failures": ("no face found ↓ (share)", 3)}
 
 def interval(
