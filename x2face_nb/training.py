@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pytorch_msssim import ssim
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig, augment
@@ -75,6 +77,7 @@ class TrainConfig(Config):
     point_agreement_weight:float=0. # weight of its agreement with itself at landmarks (`point_agreement_loss`)
     same:float=0. # share of pairs whose first source is the driving frame itself
     freeze_norms:bool=False # BatchNorm keeps the statistics of the weights that the run starts from
+    ema:float=0. # decay a step of the moving average of weights that validation looks at and the run ends with; 0 for the last weights themselves
     precision:str="auto" # "auto", "fp32" or "bf16" autocast
     seed:int=0 # everything random follows from it
     log_every:int=50 # steps between lines of the log
@@ -91,6 +94,7 @@ class TrainConfig(Config):
         zero_or_more = "weight_decay ms_ssim_weight clip_norm warmup workers jitter jitter_end landmark_weight shape_weight form_weight eye_weight turn_weight optical_weight agreement_weight point_agreement_weight same".split()
         need(min(getattr(self, k) for k in zero_or_more) >= 0, f"{', '.join(zero_or_more)} want 0 or more.")
         need(self.same <= 1, f"same is a share, 0 to 1, got {self.same}.")
+        need(0 <= self.ema < 1, f"ema wants a decay from 0 to less than 1, got {self.ema}.")
         need(0 <= self.seed < 2**31, f"seed wants a number from 0 to {2**31 - 1}, got {self.seed}.")
         if self.loss == "l1+ms-ssim": ms_ssim_window(min(self.frame_sizes, default=0))
         need(min(self.frame_sizes, default=0) >= 11, "frame_sizes wants sides of 11 pixels or more.")
@@ -167,11 +171,13 @@ def save_checkpoint(
     model:torch.nn.Module, # what is trained
     optimizer:torch.optim.Optimizer, # its optimiser
     state:dict, # step, configuration, … ; JSON
+    average:AveragedModel|None=None, # the moving average of its weights, where there is one
 ):
     "Write a training state to one file, whole or not at all."
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for i, s in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
+    if average: tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     tensors["random_state"] = torch.get_rng_state()
     with atomic_write(path) as tmp:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp, metadata=dict(state=json.dumps(state)))
@@ -182,6 +188,7 @@ def load_checkpoint(
     model:torch.nn.Module, # restored in place
     optimizer:torch.optim.Optimizer, # restored in place
     run:dict, # what the run that wants to go on is made of; another one's checkpoint is refused
+    average:AveragedModel|None=None, # restored in place
 ) -> dict: # the state that was saved
     "Restore a training state. Raises `X2FaceError` for a damaged file or another run's."
     try:
@@ -190,12 +197,14 @@ def load_checkpoint(
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, OSError, KeyError) as e:
         raise X2FaceError(f"Checkpoint {path} is damaged ({e}); remove it to start the run again.") from None
+    if "config" in state: state["config"] = TrainConfig().to_dict() | state["config"] # an older one lacks what was added since
     for key, mine in run.items():
         theirs, what = state.get(key, mine), dict(config="configuration", data="set of tracks").get(key, key)
         if theirs == mine: continue
         differ = f" ({', '.join(k for k in mine if theirs.get(k) != mine[k])} differ)" if isinstance(mine, dict) else ""
         raise X2FaceError(f"Checkpoint {path} belongs to a run with another {what}{differ}; use another folder, or the same {what}.")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    for name, of in (("model.", model), ("average.", average)):
+        if of: of.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
     full = optimizer.state_dict()
     full["state"] = {}
     for k, v in tensors.items():
@@ -308,6 +317,10 @@ class _Trained(torch.nn.Module):
         return out, None if self.shape_head is None else self.shape_head(out.vec), src_flow
 
 # %% ../nbs/31_training.ipynb #31-training-026
+def _moving_average(decay, average, now, n):
+    "One step of it in place, quicker at first, lest the start weighs on it for long."
+    get_ema_multi_avg_fn(min(decay, (1 + float(n)) / (10 + float(n))))(average, now, n)
+
 class Trainer:
     "A training run in a folder: `checkpoint.safetensors`, `log.jsonl`, `strips/`, and at the end `weights.safetensors`."
     def __init__(self,
@@ -352,6 +365,7 @@ class Trainer:
         make = dict(sgd=lambda p: torch.optim.SGD(p, cfg.lr, momentum=.9, weight_decay=cfg.weight_decay),
                     adamw=lambda p: torch.optim.AdamW(p, cfg.lr, weight_decay=cfg.weight_decay))[cfg.optimizer]
         self.trained = _Trained(self.model, bool(cfg.shape_weight), bool(cfg.agreement_weight or cfg.point_agreement_weight))
+        self.average = AveragedModel(self.model, multi_avg_fn=partial(_moving_average, cfg.ema), use_buffers=True) if cfg.ema else None
         if self.accelerator.num_processes > 1: share_norms(self.trained)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make(self.trained.parameters()))
         self.step, self.seconds, self.should_stop, self.commit = 0, 0., 0, _commit()
@@ -369,8 +383,13 @@ class Trainer:
         "The weights of the finished run."
         return self.out / "weights.safetensors"
 
+    @property
+    def result(self) -> X2Face:
+        "What the run would end with now: the model, or the moving average of its weights."
+        return self.average.module if self.average else self.model
+
     def _resume(self):
-        state = load_checkpoint(self.checkpoint, self.trained, self.optimizer, self.run)
+        state = load_checkpoint(self.checkpoint, self.trained, self.optimizer, self.run, self.average)
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _tidy(self):
@@ -386,7 +405,7 @@ class Trainer:
     def save(self):
         "Write the checkpoint."
         if self.is_main:
-            save_checkpoint(self.checkpoint, self.trained, self.optimizer, dict(step=self.step, seconds=self.seconds, **self.run))
+            save_checkpoint(self.checkpoint, self.trained, self.optimizer, dict(step=self.step, seconds=self.seconds, **self.run), self.average)
 
     def _log(self, **row):
         if self.is_main:
@@ -442,14 +461,15 @@ class Trainer:
         self.accelerator.backward(loss)
         if cfg.clip_norm: self.accelerator.clip_grad_norm_(self.wrapped.parameters(), cfg.clip_norm)
         self.optimizer.step()
+        if self.average: self.average.update_parameters(self.model)
         if not loss.isfinite(): raise X2FaceError(f"The loss is {loss.item()} at step {self.step}; start again in a new folder with a lower lr, or with precision=fp32.")
         return {k: v.detach() for k, v in terms.items()}
 
     def validate(self) -> dict:
         "Figures on the validation pairs, logged; a strip beside them."
-        figures = self.validation(self.model)
+        figures = self.validation(self.result)
         self._log(val=figures)
-        if self.is_main: write_image(self.out / "strips" / f"step_{self.step:06d}.jpg", self.validation.strip(self.model))
+        if self.is_main: write_image(self.out / "strips" / f"step_{self.step:06d}.jpg", self.validation.strip(self.result))
         return figures
 
     def fit(self) -> Path: # the weights
@@ -474,7 +494,7 @@ class Trainer:
                         precision=self.precision, machine=machine(), commit=self.commit, config_hash=self.cfg.hash, val=figures,
                         train_tracks=len(self.frames["train"].tracks), train_identities=len(self.pairs.of_ident))
             if self.init: info["init"] = read_model_info(self.init)[1]
-            save_model(self.model, self.weights, info)
+            save_model(self.result, self.weights, info)
         self.accelerator.wait_for_everyone()
         return self.weights
 
