@@ -240,8 +240,8 @@ def _fastest(
     table = table[table.difference < TOLERANCE]
     best, n = table.iloc[0], len(table)
     others = ", ".join(f"{r.engine} {r.ms:.1f} ms" for r in table[1:].itertuples())
-    why = f"{best.engine}, {best.ms:.1f} ms a frame, is the fastest engine here ({others})." if n > 1 else \
-          f'{best.engine}, {best.ms:.1f} ms a frame, is the only exact engine here; pip install "x2face_nb[live]" brings faster ones.'
+    why = f"{best.engine}, {best.ms:.1f} ms a pass, is the fastest engine here ({others})." if n > 1 else \
+          f'{best.engine}, {best.ms:.1f} ms a pass, is the only exact engine here; pip install "x2face_nb[live]" brings faster ones.'
     try: write_text(at, json.dumps(dict(machine=held, name=best.engine, why=why), indent=1))
     except (X2FaceError, OSError): warnings.warn(f"{at.parent} cannot be written, so the choice of the engine is not kept; set X2FACE_CACHE to a folder that can.")
     return best.engine, why

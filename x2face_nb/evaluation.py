@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .core import X2FaceError
 from .data import Frames
 from .faces import FaceLandmarks
-from .metrics import (eye_correlation, FaceIdentity, face_size, flicker, identity_distance, identity_similarity, keypoint_distance, l1,
+from .metrics import (FaceIdentity, eye_correlation, face_size, flicker, identity_distance, identity_similarity, keypoint_distance, l1,
                                mouth_correlation, ms_ssim, pose_error, psnr, ssim, turn_followed)
 from .video import to_tensor, to_uint8
 from .x2face import X2Face
@@ -127,8 +127,8 @@ def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dic
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017
 FIGURES = { # figure → how it is called, and its decimals
     "l1": ("L1 ↓", 4), "psnr": ("PSNR ↑ (dB)", 2), "ssim": ("SSIM ↑", 4), "ms_ssim": ("MS-SSIM ↑", 4), "akd": ("AKD ↓ (px at 256)", 2),
-    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2), "eyes": ("eye correlation ↑", 2), "aed": ("AED ↓", 3),
-    "csim": ("CSIM-dlib ↑", 3), "flicker": ("flicker ↓", 4), "failures": ("no face found ↓ (share)", 3)}
+    "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2), "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2),
+    "eyes": ("eye correlation ↑", 2), "aed": ("AED ↓", 3), "csim": ("CSIM-dlib ↑", 3), "flicker": ("flicker ↓", 4), "failures": ("no face found ↓ (share)", 3)}
 
 def interval(
     x:np.ndarray, # (N,) one value a track
