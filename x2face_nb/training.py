@@ -124,6 +124,7 @@ RECIPES["live_flow"] = RECIPES["live_talk"].replace( # carries on from those: op
 RECIPES["live_turn"] = RECIPES["live_flow"].replace( # carries on from those: a face mesh knows how a turning head moves within itself, which optical flow smooths over
     steps=2000, lr=3e-4, freeze_norms=True, jitter=.06, mesh=True, landmark_weight=1., eye_weight=3., turn_weight=4., point_agreement_weight=4.,
     optical_weight=1., agreement_weight=1., val_every=500, save_every=250)
+RECIPES["live_long"] = RECIPES["live_turn"].replace(steps=7000, seed=3) # the same for longer
 
 def recipe(
     name:str, # one of `RECIPES`
