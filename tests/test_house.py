@@ -107,6 +107,32 @@ def test_last_line_counts(tmp_path):
     assert bye == "bye" and wall.startswith("wall time ") and last == "1 passed, 2 failed, 1 skipped" and r.returncode == 1
 
 
+def run(code): # in a fresh Python
+    r = subprocess.run([sys.executable, "-c", code], cwd=house.ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+def test_package_imports_nothing_heavy():
+    "Users who ask for a version wait for nothing; each exported name brings its module when it is asked for."
+    heavy = run("import sys, x2face_nb; print(*sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)))")
+    before = run("import sys; print(*sorted({m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)))")
+    assert set(heavy.split()) - set(before.split()) == {LIB.name}
+
+
+def test_help_shows_every_parameter():
+    "Of all that the package exports by name; `animate` is the function, also after the module of that name was imported."
+    run("""
+import inspect, x2face_nb.animate
+from x2face_nb import *
+assert callable(animate) and x2face_nb.animate is animate
+for name in set(x2face_nb.__all__) - {"X2FaceError", "X2Face"}: # a plain exception; a module made from a configuration
+    obj = getattr(x2face_nb, name)
+    for arg in inspect.signature(obj).parameters.values():
+        assert f"\\n{arg.name} :" in inspect.getdoc(obj), f"{name}: {arg.name}"
+""")
+
+
 def test_lessons_build_on_those_before():
     "A module imports only from notebooks with a lower number, and nothing that shows a result needs the training."
     number = {m: p.name[:2] for p in house.notebooks() if (m := house.module_of(p))}

@@ -55,11 +55,11 @@ def installed(reqs:list[Requirement]) -> dict:
 
 
 def constraints() -> str:
-    "constraints.txt for what is installed; a version that Python 3.10 cannot have is pinned for newer ones only."
+    "constraints.txt for what is installed; a version that Python 3.11 cannot have is pinned for newer ones only."
     lines = [GENERATED]
     for dist in installed(requirements()).values():
         pin = f"{dist.metadata['Name']}=={Version(dist.version).public}"
-        newer = re.search(r">=\s*(3\.1[1-9])", dist.metadata["Requires-Python"] or "")
+        newer = re.search(r">=\s*(3\.1[2-9])", dist.metadata["Requires-Python"] or "")
         lines.append(pin + (f' ; python_version >= "{newer[1]}"' if newer else ""))
     return "\n".join(lines) + "\n"
 
@@ -143,7 +143,7 @@ def is_clean(
 
 
 def export_drift() -> list[str]:
-    "The modules that differ from what the notebooks export, exported afresh in a temporary copy."
+    "The modules that differ from what the notebooks export, exported afresh in a temporary copy. `__init__` is written by hand."
     lib = settings()["lib_path"]
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
@@ -152,7 +152,7 @@ def export_drift() -> list[str]:
         env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}  # set by nbdev's test_nb; turns exports off
         subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"],
                        cwd=tmp, env=env, check=True, stdin=subprocess.DEVNULL)
-        def read(root): return {str(p.relative_to(root)): p.read_bytes() for p in (root / lib).rglob("*.py")}
+        def read(root): return {str(p.relative_to(root)): p.read_bytes() for p in (root / lib).rglob("*.py") if p.name != "__init__.py"}
         old, new = read(ROOT), read(tmp)
         return sorted(p for p in old.keys() | new.keys() if old.get(p) != new.get(p))
 
