@@ -72,7 +72,7 @@ def test_imports_are_declared(path):
     "A module loads with the requirements alone; only inside a function may it import what an extra brings."
     tree = ast.parse(path.read_text())
     assert set(third_party(tree.body)) <= provided("requirements", *["live_requirements"] * (path.stem in NEEDS_LIVE))
-    assert set(third_party(ast.walk(tree))) <= provided("requirements", *EXTRAS) | {"mediapipe"} # of the extra mesh, which is not installed here
+    assert set(third_party(ast.walk(tree))) <= provided("requirements", *EXTRAS)
 
 
 def test_wheel(tmp_path):
@@ -90,9 +90,9 @@ def test_wheel(tmp_path):
         metadata, scripts = z.read(f"{info}/METADATA").decode(), z.read(f"{info}/entry_points.txt").decode()
     assert {str(p.relative_to(house.ROOT)) for p in [*LIB.glob("*.py"), *data]} <= names
     assert "x2face = x2face_nb.cli:main" in scripts
-    for extra in ("eval", "live", "study", "mesh", "dev"): assert f"Provides-Extra: {extra}" in metadata
+    for extra in ("eval", "live", "study", "dev"): assert f"Provides-Extra: {extra}" in metadata
     all_extras = {str(r) for k in (*EXTRAS, "dev_requirements") for r in CFG[k]}
-    assert metadata.count("Requires-Dist: ") == len(CFG["requirements"]) + sum(len(CFG[k]) for k in (*EXTRAS, "mesh_requirements")) + len(all_extras)  # dev includes all but mesh
+    assert metadata.count("Requires-Dist: ") == len(CFG["requirements"]) + sum(len(CFG[k]) for k in EXTRAS) + len(all_extras)  # dev includes all
 
 
 def test_last_line_counts(tmp_path):

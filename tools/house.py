@@ -33,8 +33,8 @@ def settings(root:Path=ROOT) -> dict:
 
 
 def requirements() -> list[Requirement]:
-    "What settings.ini asks for: to run, to evaluate, to develop. Not the extra mesh, which wants an older protobuf than the pins of the others."
-    return [r for k, rs in settings().items() if k.endswith("requirements") and k != "mesh_requirements" for r in rs]
+    "What settings.ini asks for: to run, to evaluate, to develop."
+    return [r for k, rs in settings().items() if k.endswith("requirements") for r in rs]
 
 
 # Pins

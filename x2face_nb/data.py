@@ -216,17 +216,17 @@ class Frames:
 # %% ../nbs/11_data.ipynb #11-data-024
 def track_landmarks(
     track:Track, # a track
-    mesh:bool=False, # dlib's 68, or those and the face mesh's 478
+    mesh:bool=False, # dlib's 68, or those and the face mesh's 468
     cache:str|Path|None=None, # folder of the cache
-) -> np.ndarray: # (N,68,2) or (N,68 + 478,2) in [-1,1]; NaN where no face was found nearby
+) -> np.ndarray: # (N,68,2) or (N,68 + 468,2) in [-1,1]; NaN where no face was found nearby
     "Landmarks of each frame of a track. Raises `X2FaceError` where the landmark model is not installed."
     is_file = track.path.is_file()
     own = track.path.parent / f"{track.path.stem if is_file else track.path.name}.{'mesh' if mesh else 'landmarks'}.npy"
     if own.is_file(): return np.load(own)
     key = file_hash(track.path) if is_file else hashlib.sha256("\n".join([str(track.path.resolve()), *sorted(os.listdir(track.path))]).encode()).hexdigest()[:16]
-    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{'mesh' if mesh else 3}.npy"
+    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{'mesh468' if mesh else 3}.npy"
     if not at.is_file():
-        points = _detect_landmarks(track, FaceMesh(), 1) if mesh else _detect_landmarks(track, FaceLandmarks(), 3)
+        points = _detect_landmarks(track, FaceMesh(follow=True), 1) if mesh else _detect_landmarks(track, FaceLandmarks(), 3)
         with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, points)
     return np.load(at)
 

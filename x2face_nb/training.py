@@ -36,7 +36,7 @@ from tqdm.auto import tqdm
 from .augment import AugmentConfig, augment
 from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
-from .faces import FLIP_68, mirror_order
+from .faces import FLIP_68, N_MESH, mirror_order
 from .losses import (EYES_68, MOUTH_68, agreement_loss, deep_sum, face_shape, form_loss, landmark_loss, ms_ssim_loss, ms_ssim_window, optical_loss, point_agreement_loss,
                               photometric_loss, shape_loss)
 from .video import to_tensor, to_uint8, write_image
@@ -71,7 +71,7 @@ class TrainConfig(Config):
     turn_weight:float=0. # weight of the whole face's form, likewise: how features move against each other as the head turns
     landmark_until:float=1. # share of the run by which these five have faded to nothing
     mouth_weight:float=1. # what a point of the mouth counts in landmarks and shape; the others count 1
-    mesh:bool=False # landmarks are those of a face mesh (68 + 478) instead of dlib's 68
+    mesh:bool=False # landmarks are those of a face mesh (68 + 468) instead of dlib's 68
     optical_weight:float=0. # weight of the optical flow between the frames of a pair (`optical_loss`)
     agreement_weight:float=0. # weight of the driving network's agreement with itself along that flow (`agreement_loss`)
     point_agreement_weight:float=0. # weight of its agreement with itself at landmarks (`point_agreement_loss`)
@@ -348,7 +348,7 @@ class Trainer:
         if any((cfg.landmark_weight, cfg.shape_weight, cfg.form_weight, cfg.eye_weight, cfg.turn_weight, cfg.point_agreement_weight)):
             points = [track_landmarks(t, cfg.mesh) for t in tqdm(tracks["train"], desc="landmarks", disable=not (progress and self.is_main), leave=False)]
             for i, (t, p) in enumerate(zip(tracks["train"], points)):
-                if p.shape != (wanted := (self.frames["train"].n_frames(i), 546 if cfg.mesh else 68, 2)) and not np.isnan(p).all():
+                if p.shape != (wanted := (self.frames["train"].n_frames(i), N_MESH if cfg.mesh else 68, 2)) and not np.isnan(p).all():
                     raise X2FaceError(f"The landmarks of track {t.name} have the shape {p.shape}, its {wanted[0]} frames want {wanted}; make them again.")
                 if p.shape != wanted: points[i] = np.full(wanted, np.nan, np.float32)
             known = np.concatenate(points)
