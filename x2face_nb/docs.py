@@ -81,7 +81,7 @@ def numpydoc(
 ) -> str:
     "The docstring with sections for parameters and the returned value."
     def entry(p):
-        kind = ", default ".join(filter(None, (p.type, p.default))) if p.type or not p.default else f"default {p.default}"
+        kind = ", ".join(filter(None, (p.type, f"default {p.default}" if p.default else "")))
         head = " : ".join(filter(None, (p.name, kind)))
         return (head or "value") + (f"\n    {p.text}" if p.text else "")
     sections = [(t, ps) for t, ps in (("Parameters", params), ("Returns", returns)) if ps]
@@ -97,7 +97,7 @@ def docstrings(
     def visit(body, prefix=""):
         for n in body:
             if isinstance(n, ast.ClassDef):
-                init = next((m for m in n.body if isinstance(m, ast.FunctionDef) and m.name == "__init__"), None)
+                init = next((m for m in n.body if getattr(m, "name", "") == "__init__"), None)
                 add(prefix + n.name, n, arguments(init, lines) if init else fields(n, lines))
                 visit([m for m in n.body if m is not init], f"{prefix}{n.name}.")
             elif isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -119,4 +119,4 @@ def document(
         owner = module
         for p in parents: owner = vars(owner)[p]
         obj = vars(owner).get(last)
-        if obj is not None: getattr(obj, "__func__", obj).__doc__ = doc # of a class or static method, the function
+        if obj is not None: getattr(obj, "__func__", obj).__doc__ = doc # the function of a class method
