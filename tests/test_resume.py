@@ -91,7 +91,8 @@ def test_resume_is_exact(train):
         reached.append((saved_step(torn), log(torn)[-1]["step"]))
     assert len(set(reached)) > KILLS / 2 and reached[-1][0], "the kills came too early to mean anything"
     with open(torn / "log.jsonl", "a") as f: f.write('{"step": 1, "l')  # as a machine that lost its power may leave it
-    (torn / ".checkpoint-abcdefgh.safetensors").write_bytes(b"half")
+    (torn / ".x2face-abcdefgh").mkdir()
+    (torn / ".x2face-abcdefgh" / "checkpoint.safetensors").write_bytes(b"half")
 
     for signum, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         p = train("torn")

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import X2FaceError, atomic_write, cache_dir, file_hash, pick_device, write_text
+from .core import X2FaceError, cache_dir, file_hash, limit, load_tensors, pick_device, save_tensors, write_text
 from .data import sample_driving, sample_source
 from .faces import FaceDetector, SquareCrop, paste_back, still_crop, track_crop
 from .video import VideoReader, VideoWriter, is_image, read_image, resize, to_tensor, to_uint8, write_image
@@ -30,7 +29,7 @@ from .viz import side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
 # %% ../nbs/50_animate.ipynb #50-animate-005
-_FORMAT = "embedded_face-2" # 1 was not calibrated
+_FORMAT = "embedded_face-3" # 1 was not calibrated, 2 had no checksum
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedFace:
@@ -48,9 +47,7 @@ class EmbeddedFace:
         weights_hash:str, # of the weights that made it
     ) -> Path:
         "Write to a file, whole or not at all."
-        tensors = {k: v for k, v in vars(self).items() if v is not None}
-        with atomic_write(path) as tmp: save_file(tensors, tmp, metadata=dict(format=_FORMAT, weights=weights_hash))
-        return Path(path)
+        return save_tensors(path, {k: v for k, v in vars(self).items() if v is not None}, dict(format=_FORMAT, weights=weights_hash))
 
     @classmethod
     def load(cls,
@@ -58,15 +55,21 @@ class EmbeddedFace:
         weights_hash:str, # of the weights that shall drive it
     ):
         "Read from a file. Raises `X2FaceError` where it is missing, damaged, something else, or made by other weights."
-        if not Path(path).is_file(): raise X2FaceError(f"There is no embedded face {path}.")
-        try:
-            with safe_open(path, "pt") as f: metadata, kept = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
-        except (SafetensorError, OSError) as e: raise X2FaceError(f"The embedded face {path} is damaged ({e}); make it again.") from None
-        if metadata.get("format") != _FORMAT: raise X2FaceError(f"{path} holds no embedded face; make one with `x2face embed`.")
-        if metadata["weights"] != weights_hash: raise X2FaceError(f"The embedded face {path} was made by other weights; make it again with these.")
-        return cls(kept["face"], kept.get("src"), kept.get("flow"))
+        metadata, kept = load_tensors(path)
+        if metadata.get("format") != _FORMAT: raise X2FaceError(f"{path} holds no embedded face of this version; make one with `x2face embed`.")
+        if metadata.get("weights") != weights_hash: raise X2FaceError(f"The embedded face {path} was made by other weights; make it again with these.")
+        face, src, flow = (kept.get(k) for k in ("face", "src", "flow"))
+        if not _fit(face, src, flow): raise X2FaceError(f"The embedded face {path} is damaged; make it again.")
+        return cls(face, src, flow)
+
+def _fit(face:Tensor|None, src:Tensor|None, flow:Tensor|None) -> bool:
+    "Whether tensors of a file have the shapes of an embedded face."
+    def has(x, channels): return x is not None and x.is_floating_point() and x.ndim == 4 and x.shape[:2] == (1, channels) and x.shape[2] == x.shape[3] > 1
+    return has(face, 3) and (src is None and flow is None or has(src, 3) and src.shape == face.shape and has(flow, 2))
 
 # %% ../nbs/50_animate.ipynb #50-animate-007
+_CACHED_BYTES = 1 << 22 # of a source; its embedded face takes eight times as many
+
 class Animator:
     "Makes a source follow a driving face. Raises `X2FaceError` for weights that do not fit and for sources that are no squares."
     def __init__(self,
@@ -91,10 +94,10 @@ class Animator:
         if not srcs: raise X2FaceError("There is no source to embed; give at least one picture of a face.")
         if len({s.shape for s in srcs}) > 1 or srcs[0].shape[0] != srcs[0].shape[1]:
             raise X2FaceError("Sources are square crops of one size; crop the faces first (crop_still).")
-        at = self._cached_at(srcs)
+        at = self._cached_at(srcs) if srcs[0].nbytes < _CACHED_BYTES else None # larger ones are embedded each time
         if at and at.is_file():
             try: return EmbeddedFace.load(at, self.weights_hash)
-            except X2FaceError as e: warnings.warn(f"{e} It is made anew.")
+            except X2FaceError as e: warnings.warn(f"{e} It is made again.")
         x = to_tensor(srcs)
         out = self.model.embed(x[None].to(self.device), calibrated=True, symmetric=self.symmetric)
         alone = len(srcs) == 1
@@ -143,6 +146,7 @@ def source_crops(
     detector:FaceDetector|None=None, # a new one where None
 ) -> list[tuple[np.ndarray, np.ndarray, SquareCrop]]: # crop, full frame, where it was cut
     "Source crops, framed as in training. Raises `X2FaceError` for what cannot be read or shows no face."
+    if not 16 <= size <= limit("side"): raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
     detector, out = detector or FaceDetector(), []
     for p in [paths] if isinstance(paths, (str, Path)) else paths:
         if is_image(p): img = read_image(p)
@@ -173,7 +177,7 @@ def animate(
 ) -> Animation:
     "Drive a source with a video or a picture, from files to a file. Raises `X2FaceError` for anything that cannot be done."
     if batch < 1: raise X2FaceError(f"batch wants 1 or more, got {batch}.")
-    if size < 16: raise X2FaceError(f"size wants 16 pixels or more, got {size}.")
+    if not 16 <= size <= limit("side"): raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
     if paste and compare: raise X2FaceError("Choose one of compare and paste, not both.")
     detector, animator = FaceDetector(), Animator(weights, device, cache, composed)
     began, ready = time.perf_counter(), isinstance(source, (str, Path)) and Path(source).suffix == ".safetensors"

@@ -326,46 +326,46 @@ def _flat(
 
 def _model_facts(cfg) -> dict:
     "Size of a model, from its configuration."
-    from x2face_nb.x2face import PRESETS, X2Face
+    from x2face_nb.x2face import PRESETS, blueprint
     name = next((f"preset {k}" for k, v in PRESETS.items() if v == cfg), f"configuration {cfg.hash}")
-    rows = X2Face(cfg).table(cfg.embed_size)
+    rows = blueprint(cfg).table(cfg.embed_size)
     return dict(model=name) | {r["network"]: f"{r['params_M']:.2f} M parameters, {r['GMACs']:.2f} GMACs at {cfg.embed_size}×{cfg.embed_size}" for r in rows}
 
 def _tensor_facts(path:Path) -> dict:
     "What a .safetensors file is. Raises `X2FaceError` for a damaged or foreign one."
-    from safetensors import SafetensorError, safe_open
-    from x2face_nb.core import X2FaceError
+    from x2face_nb.core import X2FaceError, parse_json, read_header
     from x2face_nb.x2face import FORMAT, X2FaceConfig, read_model_info
-    if not path.is_file(): raise X2FaceError(f"There is no file {path}; check its name and folder.")
-    try:
-        with safe_open(path, "pt") as f: meta, shapes = f.metadata() or {}, {k: f.get_slice(k).get_shape() for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise X2FaceError(f"{path} is not a safetensors file or is damaged ({e}).") from None
+    meta, shapes = read_header(path)
     kind = meta.get("format", "")
     if kind == FORMAT:
         cfg, info = read_model_info(path)
         return dict(kind="weights", **_model_facts(cfg)) | {k: v for k, v in _flat(info).items() if not k.startswith("recipe.model.")}
     if kind.startswith("embedded_face"):
-        h, w = shapes["face"][-2:]
-        return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several", weights=meta["weights"])
+        h, w = (*shapes.get("face", ()), 0, 0)[2:4]
+        return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several", weights=meta.get("weights", "unknown"))
     if "state" in meta:
-        state = json.loads(meta["state"])
-        return dict(kind="checkpoint", step=f"{state['step']} of {state['config']['steps']}", hours=f"{state['seconds']/3600:.2f}",
-                    **_model_facts(X2FaceConfig.from_dict(state["config"]["model"]))) | _flat({k: v for k, v in state["config"].items() if k not in ("model", "steps")})
+        state = parse_json(meta["state"], path)
+        try:
+            cfg, model = state["config"], X2FaceConfig.from_dict(state["config"]["model"])
+            step, hours = f"{state['step']:d} of {cfg['steps']:d}", f"{state['seconds']/3600:.2f}"
+        except (KeyError, TypeError, ValueError): raise X2FaceError(f"{path} is a damaged checkpoint; remove it to start the run again.") from None
+        return dict(kind="checkpoint", step=step, hours=hours, **_model_facts(model),
+                    **_flat({k: v for k, v in cfg.items() if k not in ("model", "steps")}))
     raise X2FaceError(f"{path} holds tensors, but neither weights nor a checkpoint nor an embedded face of this package.")
 
 # %% ../nbs/60_cli.ipynb #60-cli-050
 def _folder_facts(path:Path) -> dict:
     "What a folder is: a run, or tracks. Raises `X2FaceError` for another."
-    from x2face_nb.core import X2FaceError
+    from x2face_nb.core import X2FaceError, read_json, read_log
     checkpoint, log = path/"checkpoint.safetensors", path/"log.jsonl"
     if checkpoint.is_file():
-        lines = [json.loads(x) for x in log.read_text().split("\n")[:-1]] if log.is_file() else []
-        val = next((x["val"] for x in reversed(lines) if "val" in x), {})
+        val = next((x["val"] for x in reversed(read_log(log)) if isinstance(x.get("val"), dict)), {}) if log.is_file() else {}
         facts = _tensor_facts(checkpoint)
         return facts | dict(kind="run, finished" if (path/"weights.safetensors").is_file() else "run, not finished") | _flat(dict(val=val))
     if (path/"video.json").is_file():
-        d = json.loads((path/"video.json").read_text())
-        return dict(kind="pictures of a video", frames=d["frames"], size=f"{d['width']}×{d['height']}", fps=d["fps"], audio=d["audio"] or "none")
+        d = read_json(path/"video.json")
+        try: return dict(kind="pictures of a video", frames=d["frames"], size=f"{d['width']}×{d['height']}", fps=d["fps"], audio=d["audio"] or "none")
+        except (KeyError, TypeError): raise X2FaceError(f"{path/'video.json'} is damaged; export the video again with --overwrite.") from None
     from x2face_nb.data import SPLITS, read_tracks
     try: tracks = read_tracks(path)
     except X2FaceError as e: raise X2FaceError(f"{path} is neither a run's folder nor one of tracks: {e}") from None

@@ -20,7 +20,7 @@ import pandas as pd
 from scenedetect import AdaptiveDetector, FrameTimecode
 from tqdm.auto import tqdm
 
-from .core import Config, X2FaceError, cache_dir, write_text
+from .core import Config, X2FaceError, cache_dir, limit, write_text
 from .data import sample_driving, split_of
 from .faces import CropConfig, Face, FaceDetector, FaceTrack, FaceTracker, SquareCrop, crop_of_boxes
 from .video import VideoReader, VideoWriter, resize
@@ -61,6 +61,20 @@ def sharpness(
     patch = img[y0:y1, x0:x1]
     return float(cv2.Laplacian(cv2.cvtColor(resize(patch, 96), cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()) if patch.size else 0.
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-112
+def _frames(
+    reader:VideoReader, # resampled to a constant rate
+):
+    "Its frames. Raises `X2FaceError` where one late time stamp would have a single frame repeated for minutes."
+    still, last, most = 0, None, limit("gap")*reader.rate
+    for i, frame in enumerate(reader):
+        still = still + 1 if frame is last else 0
+        if still > most:
+            raise X2FaceError(f"{reader.info.path} shows nothing new for {limit('gap')} s from {float((i - still)/reader.rate):.0f} s on: its time stamps "
+                              "are damaged. Convert it, or raise X2FACE_MAX_GAP.")
+        yield frame
+        last = frame
+
 # %% ../nbs/12_prepare.ipynb #12-prepare-012
 def face_tracks(
     path:Path, # a video
@@ -72,7 +86,7 @@ def face_tracks(
     scenes, tracker, cuts, seen = AdaptiveDetector(), FaceTracker(max_gap=2*config.every), [], []
     with VideoReader(path, fps=config.fps) as reader:
         total = reader.info.duration and round(reader.info.duration*config.fps)
-        for i, frame in enumerate(tqdm(reader, total=total, desc=path.name, leave=False, disable=not progress)):
+        for i, frame in enumerate(tqdm(_frames(reader), total=total, desc=path.name, leave=False, disable=not progress)):
             scale = min(1, 256/max(frame.shape))
             small = resize(frame, tuple(max(1, round(s*scale)) for s in frame.shape[:2]))
             cuts += [int(c) for c in scenes.process_frame(FrameTimecode(i, config.fps), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))]
@@ -128,7 +142,7 @@ def write_pieces(
     open_files = {}
     try:
         with VideoReader(path, fps=config.fps) as reader:
-            for i, frame in enumerate(reader):
+            for i, frame in enumerate(_frames(reader)):
                 for file, p in pieces.items():
                     if i == p.start:
                         open_files[file] = _track_file(file, p.crop, config)

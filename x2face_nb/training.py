@@ -27,14 +27,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock, Timeout
 from pytorch_msssim import ssim
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig, augment
-from .core import Config, X2FaceError, atomic_write, pick_device, seed_everything, write_text
+from .core import Config, X2FaceError, load_tensors, parse_json, pick_device, read_log, save_tensors, seed_everything, write_text
 from .data import Frames, PairBatches, read_tracks, track_landmarks
 from .faces import FLIP_68, N_MESH, mirror_order
 from .losses import (EYES_68, MOUTH_68, agreement_loss, deep_sum, face_shape, form_loss, landmark_loss, ms_ssim_loss, ms_ssim_window, optical_loss, point_agreement_loss,
@@ -180,8 +178,7 @@ def save_checkpoint(
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in s.items() if v is not None}
     if average: tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     tensors["random_state"] = torch.get_rng_state()
-    with atomic_write(path) as tmp:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp, metadata=dict(state=json.dumps(state)))
+    save_tensors(path, tensors, dict(state=json.dumps(state)))
 
 # %% ../nbs/31_training.ipynb #31-training-017
 def load_checkpoint(
@@ -192,28 +189,30 @@ def load_checkpoint(
     average:AveragedModel|None=None, # restored in place
 ) -> dict: # the state that was saved
     "Restore a training state. Raises `X2FaceError` for a damaged file or another run's."
+    damaged = X2FaceError(f"Checkpoint {path} is damaged; remove it to start the run again.")
     try:
-        with safe_open(path, "pt") as f:
-            state = json.loads((f.metadata() or {})["state"])
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError, KeyError) as e:
-        raise X2FaceError(f"Checkpoint {path} is damaged ({e}); remove it to start the run again.") from None
+        metadata, tensors = load_tensors(path)
+        state = parse_json(metadata.get("state", ""), path)
+        if not isinstance(state, dict) or not isinstance(state.get("config", {}), dict): raise damaged
+    except X2FaceError as e: raise damaged from e
     if "config" in state: state["config"] = TrainConfig().to_dict() | state["config"] # an older one lacks what was added since
     for key, mine in run.items():
         theirs, what = state.get(key, mine), dict(config="configuration", data="set of tracks").get(key, key)
         if theirs == mine: continue
         differ = f" ({', '.join(k for k in mine if theirs.get(k) != mine[k])} differ)" if isinstance(mine, dict) else ""
         raise X2FaceError(f"Checkpoint {path} belongs to a run with another {what}{differ}; use another folder, or the same {what}.")
-    for name, of in (("model.", model), ("average.", average)):
-        if of: of.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
-    full = optimizer.state_dict()
-    full["state"] = {}
-    for k, v in tensors.items():
-        if k.startswith("optimizer."):
-            _, i, name = k.split(".")
-            full["state"].setdefault(int(i), {})[name] = v
-    optimizer.load_state_dict(full)
-    torch.set_rng_state(tensors["random_state"])
+    try:
+        for name, of in (("model.", model), ("average.", average)):
+            if of: of.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
+        full = optimizer.state_dict()
+        full["state"] = {}
+        for k, v in tensors.items():
+            if k.startswith("optimizer."):
+                _, i, name = k.split(".")
+                full["state"].setdefault(int(i), {})[name] = v
+        optimizer.load_state_dict(full)
+        torch.set_rng_state(tensors["random_state"])
+    except (RuntimeError, KeyError, ValueError, TypeError) as e: raise damaged from e
     return state
 
 # %% ../nbs/31_training.ipynb #31-training-019
@@ -394,14 +393,11 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _tidy(self):
-        "Remove what a killed process left: lines of the log beyond the checkpoint or cut off, files half written."
+        "Remove lines of the log beyond the checkpoint or cut off, which a killed process left."
         log = self.out / "log.jsonl"
         if log.is_file():
-            kept = [line for line in log.read_text().split("\n")[:-1] if json.loads(line)["step"] <= self.step]
-            write_text(log, "".join(f"{line}\n" for line in kept))
-        for name in ("checkpoint.safetensors", "weights.safetensors", "config.json", "log.jsonl", "strips/step_*.jpg"):
-            at = self.out / name
-            for half in at.parent.glob(f".{at.stem}-????????{at.suffix}"): half.unlink()
+            kept = [row for row in read_log(log) if row.get("step", 0) <= self.step]
+            write_text(log, "".join(f"{json.dumps(row)}\n" for row in kept))
 
     def save(self):
         "Write the checkpoint."

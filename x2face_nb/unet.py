@@ -48,7 +48,7 @@ def init_weights(
 ) -> nn.Module:
     "Xavier-normal convolutions (gain 1), as the released code."
     for c in m.modules():
-        if isinstance(c, nn.Conv2d): nn.init.xavier_normal_(c.weight)
+        if isinstance(c, nn.Conv2d) and not c.weight.is_meta: nn.init.xavier_normal_(c.weight)
     return m
 
 # %% ../nbs/21_unet.ipynb #21-unet-011

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'FEEDBACK', 'FORMAT', 'NetworkConfig', 'X2FaceConfig', 'preset', 'Embedding', 'EmbeddingNetwork',
-           'network_view', 'DrivingNetwork', 'Generated', 'X2Face', 'fused', 'save_model', 'read_model_info',
-           'load_model', 'pretrained_path']
+           'network_view', 'DrivingNetwork', 'Generated', 'X2Face', 'fused', 'save_model', 'blueprint',
+           'read_model_info', 'load_model', 'pretrained_path']
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-002
 import copy
@@ -17,13 +17,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-from .core import Config, X2FaceError, atomic_write
+from .core import Config, X2FaceError, load_tensors, parse_json, read_header, save_tensors
 from .unet import Down, EncoderDecoder, UNet, Up
 from .unet3plus import ConvBlock, UNet3Plus
 from .warp import calibrate, compose, flow_to_grid, resize_flow, warp
@@ -37,8 +35,9 @@ class NetworkConfig(Config):
     size:int=0 # side of the frame that the network sees, a power of two; 0 for 2**len(widths), which a U-Net wants
     def __post_init__(self):
         super().__post_init__()
-        if not (len(self.widths) > 1 and min(self.widths) > 0): raise X2FaceError("widths wants two or more positive channel counts.")
-        if self.size and self.size.bit_count() != 1: raise X2FaceError(f"size wants a power of two, got {self.size}.")
+        if not (1 < len(self.widths) <= 12 and 0 < min(self.widths) and max(self.widths) <= 2**14):
+            raise X2FaceError(f"widths takes 2 to 12 channel counts of 1 to {2**14}.")
+        if not 0 <= self.size <= 2**12 or self.size.bit_count() > 1: raise X2FaceError(f"size takes 0 or a power of two up to {2**12}, got {self.size}.")
         if not 0 < self.n_up <= self.halvings:
             raise X2FaceError(f"n_up wants 1 to {self.halvings} here, so that the flow field is no finer than what the network sees, got {self.n_up}.")
 
@@ -296,23 +295,27 @@ def save_model(
     "Write weights, configuration and info to one safetensors file, whole or not at all."
     tensors = {k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in model.state_dict().items()}
     metadata = dict(format=FORMAT, config=json.dumps(model.cfg.to_dict()), info=json.dumps(info or {}))
-    with atomic_write(path) as tmp: save_file(tensors, tmp, metadata=metadata)
-    return Path(path)
+    return save_tensors(path, tensors, metadata)
+
+# %% ../nbs/23_x2face.ipynb #23-x2face-137
+def blueprint(
+    cfg:X2FaceConfig, # any configuration
+) -> X2Face: # on the meta device
+    "A model without weights: shapes, parameters and operations can be counted, and no memory is allocated."
+    with torch.device("meta"): return X2Face(cfg)
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-038
 def read_model_info(
     path:str|Path, # *.safetensors
 ) -> tuple[X2FaceConfig, dict]: # configuration, info
     "Configuration and info of a weights file, without its weights. Raises `X2FaceError` where it is not one of ours."
-    path = Path(path)
-    if not path.is_file(): raise X2FaceError(f"There is no weights file {path}.")
-    try:
-        with safe_open(path, "pt") as f: metadata = f.metadata() or {}
-    except (SafetensorError, OSError) as e:
-        raise X2FaceError(f"{path} is not a safetensors file or is damaged ({e}).") from None
+    metadata, shapes = read_header(path)
     if metadata.get("format") != FORMAT:
         raise X2FaceError(f"{path} holds no weights of this package (format {metadata.get('format')!r}, wanted {FORMAT!r}).")
-    return X2FaceConfig.from_dict(json.loads(metadata["config"])), json.loads(metadata["info"])
+    cfg, info = X2FaceConfig.from_json_text(metadata.get("config", ""), path), parse_json(metadata.get("info", "{}"), path)
+    wanted = {k: tuple(v.shape) for k, v in blueprint(cfg).state_dict().items()}
+    if shapes != wanted: raise X2FaceError(f"{path} does not hold the weights that its own configuration names; it is damaged or of another version.")
+    return cfg, info if isinstance(info, dict) else {}
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-039
 def load_model(
@@ -327,10 +330,8 @@ def load_model(
         theirs = next((f"preset {k!r}" for k, v in PRESETS.items() if v == file_cfg), f"configuration {file_cfg.hash}")
         wanted = next((f"preset {k!r}" for k, v in PRESETS.items() if v == cfg), f"configuration {cfg.hash}")
         raise X2FaceError(f"{path} holds weights of {theirs}, not of {wanted}; choose the preset of the file, or another file.")
-    model = X2Face(file_cfg)
-    with safe_open(path, "pt") as f: state = {k: f.get_tensor(k) for k in f.keys()}
-    try: model.load_state_dict(state)
-    except RuntimeError: raise X2FaceError(f"{path} does not hold the weights that its own configuration names; it was made by another version.") from None
+    model, (_, state) = X2Face(file_cfg), load_tensors(path)
+    model.load_state_dict(state)
     return model.to(device).eval()
 
 # %% ../nbs/23_x2face.ipynb #23-x2face-040
