@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig
-from .core import Config, X2FaceError, write_text
+from .core import Config, X2FaceError, read_json, write_text
 from .evaluation import interval
 from .training import TrainConfig
 from .unet import UNet
@@ -215,7 +215,9 @@ def collect(
     "All finished runs of a sweep. Raises `X2FaceError` where there is none."
     at = sorted(Path(folder).glob("*/run.json"))
     if not at: raise X2FaceError(f"{folder} holds no finished run; run the sweep first (make sweep).")
-    facts = [json.loads(p.read_text()) for p in at]
+    facts = [read_json(p) for p in at]
+    for p, f in zip(at, facts):
+        if not isinstance(f, dict) or not isinstance(f.get("run"), dict) or not {"variant", "hash"} <= f.keys(): raise X2FaceError(f"{p} is damaged; remove it, and sweep again.")
     runs = pd.json_normalize([{k: v for k, v in f.items() if k != "run"} | f["run"] for f in facts])
     tables = [pd.read_csv(p.with_name("metrics.csv")).assign(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"]) for p, f in zip(at, facts)]
     return runs, pd.concat(tables, ignore_index=True)

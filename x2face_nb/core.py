@@ -62,7 +62,7 @@ def parse_json(
     "The value that JSON text stands for. Raises `X2FaceError` for anything that is not JSON."
     try: return json.loads(text)
     except RecursionError: why = "it is nested too deeply"
-    except ValueError as e: why = str(e) # also for other encodings, and for numbers too long to convert
+    except ValueError as e: why = str(e).partition(";")[0] # also for other encodings, and for numbers too long to convert
     raise X2FaceError(f"{where} is damaged or not JSON ({why}); mend or remove it.") from None
 
 def read_json(

