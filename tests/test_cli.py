@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from x2face_nb.animate import EmbeddedFace
+from x2face_nb.render import RENDERINGS, EmbeddedFace
 from x2face_nb.data import make_toy_tracks, sample_driving, sample_source
 from x2face_nb.video import VideoReader, VideoWriter, read_image, read_video, write_image
 from x2face_nb.x2face import NetworkConfig, X2Face, X2FaceConfig, save_model
@@ -92,7 +92,7 @@ def world(tmp_path_factory):
     torch.save(model.state_dict(), w / "pickle.safetensors")
     save_file({"a": torch.zeros(2)}, w / "foreign.safetensors")
     x = torch.zeros(1, 3, 16, 16)
-    EmbeddedFace(x, x.clone(), torch.zeros(1, 2, 4, 4)).save(w / "other.safetensors", "0" * 16)
+    EmbeddedFace(x, x.clone(), torch.zeros(1, 2, 4, 4), RENDERINGS["flip"].preparation).save(w / "other.safetensors", "0" * 16)
     make_toy_tracks(w / "toy", n=2, frames=4, size=32)
     (w / "net.json").write_text(json.dumps(dict(model=dict(embedding=NET.to_dict(), driving=NET.to_dict()), steps=1, batch_size=2,
                                                 frame_sizes=[32], precision="fp32")))

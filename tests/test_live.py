@@ -30,7 +30,7 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope="module")
 def emb():
     (src, _, _), = source_crops(sample_source())
-    return Animator(cache=False, symmetric=False).embed(src)
+    return Animator(cache=False, render="refined").embed(src)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ from x2face_nb.engine import make_engine
 from x2face_nb.live import FileSink, FileSource, LiveSession, Recording, run_live
 clip, folder = sys.argv[1], Path(sys.argv[2])
 (src, _, _), = source_crops(sample_source())
-animator, engine = Animator(cache=False, symmetric=False), make_engine("torch")
+animator, engine = Animator(cache=False, render="refined"), make_engine("torch")
 embs = [animator.embed(src), animator.embed(src[:, ::-1].copy())]
 
 def once(i):

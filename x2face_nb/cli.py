@@ -178,15 +178,16 @@ def animate(
     source_face:int=_like("animate.animate.source_face", "--source-face"),
     driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
     batch:int=_like("animate.animate.batch", "--batch"),
-    composed:bool=_like("animate.animate.composed", "--composed/--twice"),
+    render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by default", "--render", metavar="NAME"),
     cache:bool=_asked(True, "keep embedded faces for the next time", "--cache/--no-cache"),
     device:str=_device,
 ):
     "Drive a face with a video, or with a picture."
     from x2face_nb.animate import animate as run
+    from x2face_nb.render import OFFLINE
     _apart(out, *sources, driving)
     _animation(run(sources[0] if len(sources) == 1 else sources, driving, out, weights, size, compare, paste, fps, start, stop, source_face,
-                   driving_face, batch, composed, device, None if cache else False, _bars()))
+                   driving_face, batch, render or OFFLINE, device, None if cache else False, _bars()))
 
 # %% ../nbs/60_cli.ipynb #60-cli-029
 @_command("x2face embed me.jpg -o me.safetensors --picture me-embedded.png")

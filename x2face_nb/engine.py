@@ -26,12 +26,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .animate import EmbeddedFace
 from .core import X2FaceError, cache_dir, file_hash, write_text
 from .data import sample_source
+from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average, rendering, sampling_grid
 from .video import read_image, resize, to_tensor, to_uint8
-from .warp import compose, flow_to_grid, resize_flow, warp
-from .x2face import FEEDBACK, fused, load_model, network_view, pretrained_path
+from .warp import resize_flow, warp
+from .x2face import fused, load_model, network_view, pretrained_path
 
 # %% ../nbs/52_engine.ipynb #52-engine-007
 def _cores() -> int:
@@ -69,30 +69,41 @@ class Engine:
         drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
     ) -> np.ndarray: # (2,h,w) float32 offsets in (-0.7616, 0.7616)
         "What the driving network says of a driving crop. Raises `X2FaceError` for what is no such crop."
-        if np.ndim(drv) != 3 or min(drv.shape[:2]) < 16: raise X2FaceError(f"An engine takes one (S,S,3) crop of 16 pixels a side or more, got {np.shape(drv)}.")
-        return self._pass(to_tensor(drv))
+        return self._pass(_checked(drv))[0].numpy()
 
     def drive(self,
         drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
         render, # the `Renderer` that will show it
     ) -> np.ndarray: # (2,h,w) float32 offsets
-        "Flow field of a driving crop, corrected by what the network says of the generated frame: two passes (`X2Face.correct`)."
-        flow = self.flow(drv)
-        return flow + np.float32(FEEDBACK) * (flow - self._pass(render.small(flow, self.drive_size)))
+        "Driving field of a crop, as the renderer's rendering and motion make it: `generate` of [24_render](24_render.ipynb) up to the last warp."
+        flow = self._drive(_checked(drv), render.rendering)
+        if render.motion is not None: flow = render.motion.field(flow)
+        if render.rendering.refined: flow = feedback(flow, self._drive(render.small(flow, self.drive_size), render.rendering))
+        return flow[0].numpy()
 
-    def _pass(self, x): # (1,3,S,S) in [0,1]
+    def _drive(self, x, row): # (1,3,S,S) in [0,1] → (1,2,h,w)
+        flow = self._pass(x)
+        return flip_average(flow, self._pass(x.flip(-1))) if row.flip else flow
+
+    def _pass(self, x): # (1,3,S,S) in [0,1] → (1,2,h,w)
         x = network_view(x, self.drive_size, self.cfg.centred)
-        with self._lock: return self._run(x)
+        with self._lock: return torch.from_numpy(self._run(x))[None]
 
     def renderer(self,
         emb:EmbeddedFace, # made by the same weights
         size:int|None=None, # side of the generated frames, px; that of the embedded face where None
-        composed:bool=True, # sample a single source once through both fields
+        render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
+        motion:Motion|None=None, # changes the motion
     ):
         "The `Renderer` of an embedded face that treats the frame's edge as these weights were trained to."
-        return Renderer(emb, size, composed, self.cfg.padding)
+        return Renderer(emb, size, render, self.cfg.padding, motion)
 
     def __repr__(self): return f"{self.name} engine, {self.threads} thread{'s' * (self.threads > 1)}"
+
+def _checked(drv) -> torch.Tensor: # (1,3,S,S) in [0,1]
+    "A driving crop as a tensor. Raises `X2FaceError` for anything else."
+    if np.ndim(drv) != 3 or min(drv.shape[:2]) < 16: raise X2FaceError(f"An engine takes one (S,S,3) crop of 16 pixels a side or more, got {np.shape(drv)}.")
+    return to_tensor(drv)
 
 # %% ../nbs/52_engine.ipynb #52-engine-010
 class TorchEngine(Engine):
@@ -294,47 +305,46 @@ class Renderer:
     def __init__(self,
         emb:EmbeddedFace, # as `Animator.embed` gives, by the engine's weights
         size:int|None=None, # side of the generated frames, px; that of the embedded face where None
-        composed:bool=True, # sample a single source once through both fields; False samples the embedded face
+        render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
         padding:str="border", # beyond the frame: "border" or "zeros", as `X2FaceConfig.padding` (`Engine.renderer` knows)
+        motion:Motion|None=None, # changes the motion
     ):
         if size is not None and size < 16: raise X2FaceError(f"size wants 16 pixels or more, got {size}.")
         if padding not in ("zeros", "border"): raise X2FaceError(f"padding is 'zeros' or 'border', not {padding!r}.")
-        self.size, self.padding, self.once = size or emb.face.shape[-1], padding, composed and emb.src is not None
-        self.img = to_uint8(emb.src[0] if self.once else emb.face[0])
-        self.inner, self.sample, self._face, self._shrunk = emb.flow, _sampler(), emb.src if self.once else emb.face, None
+        self.size, self.padding, self.rendering, self.motion = size or emb.face.shape[-1], padding, rendering(render), motion
+        self._face, self._inner = emb.sampled(self.rendering)
+        self.once, self.inner, self.sample, self._shrunk = self._inner is not None, emb.flow, _sampler(), None
+        self.img = to_uint8(self._face[0])
 
     @torch.inference_mode()
     def __call__(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         "Generated frame. Raises `X2FaceError` for what is no flow."
-        at = (self._read(flow) + 1) * ((self.img.shape[0] - 1) / 2)
+        at = (sampling_grid(_field(flow), self._inner, self.motion) + 1) * ((self.img.shape[0] - 1) / 2)
         return self.sample(self.img, self._enlarged(at, self.size)[0].numpy(), self.padding)
 
     @torch.inference_mode()
     def small(self,
-        flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
+        flow:torch.Tensor, # (1,2,h,w) driving field
         size:int, # side that the driving network sees, px
     ) -> torch.Tensor: # (1,3,size,size) in [0,1]
         "Generated frame for the driving network to look at, not rounded to eight bits."
         if self._shrunk is None or self._shrunk.shape[-1] != size: self._shrunk = network_view(self._face, size, False)
-        return warp(self._shrunk, self._enlarged(self._read(flow), size).permute(0, 2, 3, 1), self.padding)
+        return warp(self._shrunk, self._enlarged(sampling_grid(flow, self._inner), size).permute(0, 2, 3, 1), self.padding)
 
     @torch.inference_mode()
     def places(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
     ) -> tuple[np.ndarray, np.ndarray|None]: # (size,size,2) each: x and y in [-1,1], or outside where the frame ends
         "Where each generated pixel reads in the embedded face, and in the source (None where there are several). Raises `X2FaceError` for what is no flow."
-        grid = self._grid(flow)
-        both = grid, None if self.inner is None else compose(self.inner, grid)
-        return tuple(None if g is None else np.moveaxis(self._enlarged(g, self.size)[0].numpy(), 0, -1) for g in both)
-
-    def _grid(self, flow): # (1,h,w,2)
-        if np.ndim(flow) != 3 or flow.shape[0] != 2: raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
-        return flow_to_grid(torch.from_numpy(np.require(flow, np.float32, "W"))[None])
-
-    def _read(self, flow): # (1,h,w,2): where the sampled picture is read
-        grid = self._grid(flow)
-        return compose(self.inner, grid) if self.once else grid
+        grids = [sampling_grid(_field(flow), inner, self.motion) for inner in ([None] if self.inner is None else [None, self.inner])]
+        face, *src = (np.moveaxis(self._enlarged(g, self.size)[0].numpy(), 0, -1) for g in grids)
+        return face, src[0] if src else None
 
     def _enlarged(self, grid, size): return resize_flow(grid.permute(0, 3, 1, 2).contiguous(), (size, size)) # (1,2,size,size): interleaved takes thrice as long
+
+def _field(flow) -> torch.Tensor: # (1,2,h,w)
+    "A driving field as a tensor. Raises `X2FaceError` for anything else."
+    if np.ndim(flow) != 3 or flow.shape[0] != 2: raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
+    return torch.from_numpy(np.require(flow, np.float32, "W"))[None]

@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from .animate import EmbeddedFace
 from .core import X2FaceError
 from .engine import Engine, make_engine
 from .faces import Face, FaceDetector, SquareCrop, StreamCrop
-from .video import VideoReader, VideoWriter, is_image, read_image, resize, to_uint8
+from .render import LIVE, EmbeddedFace, Motion, Rendering, rendering
+from .video import VideoReader, VideoWriter, is_image, read_image, resize
 
 # %% ../nbs/53_live.ipynb #53-live-005
 STAGES = ("capture", "transport", "decode", "crop", "drive", "warp", "encode", "paint")
@@ -192,9 +192,12 @@ class LiveSession:
         mirror:bool=True, # move as a mirror image would; may be set at any time
         follower:FaceFollower|None=None, # finds and follows the face; a new one where None
         ledger:Ledger|None=None, # takes the times of crop, drive and warp; a new one where None
+        render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
+        motion:Motion|None=None, # changes the motion; may be set at any time
     ):
         self._lock, self._flow, self._engine = threading.Lock(), None, engine if isinstance(engine, Engine) else make_engine(engine or "auto")
         self.mirror, self.ledger, self._follower = mirror, ledger or Ledger(), follower or FaceFollower()
+        self.rendering, self._motion = rendering(render), motion
         self._set(emb, size)
 
     def _set(self, emb=None, size=None):
@@ -202,9 +205,9 @@ class LiveSession:
             self._open()
             emb, size = emb or self._emb, size or self._size
             if size < 16: raise X2FaceError(f"size wants 16 pixels or more, got {size}.")
-            self._render = self._engine.renderer(emb, size)
+            self._render = self._engine.renderer(emb, size, self.rendering, self._motion)
             self._emb, self._size = emb, size
-            self._last = resize(emb.picture() if emb.src is None else to_uint8(emb.src[0]), size) if self._flow is None else self._render(self._flow)
+            self._last = resize(emb.source(), size) if self._flow is None else self._render(self._flow)
 
     def _open(self):
         if self._engine is None: raise X2FaceError("This session is closed; make a new one.")
@@ -229,6 +232,16 @@ class LiveSession:
 
     @size.setter
     def size(self, size): self._set(size=size)
+
+    @property
+    def motion(self) -> Motion|None:
+        "Changes the motion of the frames; None follows the camera. May be set at any time."
+        return self._motion
+
+    @motion.setter
+    def motion(self, motion):
+        self._motion = motion
+        self._set()
 
     def reset(self):
         "Forget the face, as when another camera is chosen: the next frame looks for one anew."

@@ -28,13 +28,14 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode, observe
 
-from .animate import Animator, EmbeddedFace, source_crops
+from .animate import Animator, source_crops
 from .core import X2FaceError
 from .data import sample_driving, sample_source
 from .engine import Engine, make_engine
 from .faces import FaceDetector, SquareCrop, still_crop, track_crop
 from .live import FaceFollower, FileSink, Ledger, LiveFrame, LiveSession, mark_generated
-from .video import VideoInfo, VideoReader, VideoWriter, encode_image, is_video, probe, read_image, resize, to_uint8
+from .render import LIVE, OFFLINE, EmbeddedFace
+from .video import VideoInfo, VideoReader, VideoWriter, encode_image, is_video, probe, read_image, resize
 from .viz import side_by_side
 from .warp import flow_to_grid, resize_flow
 
@@ -62,8 +63,8 @@ def make_portrait(
 ) -> Portrait:
     "Crop and embed. Raises `X2FaceError` for what cannot be read or shows no face."
     if isinstance(files, (str, Path)) and Path(files).suffix == ".safetensors":
-        emb = EmbeddedFace.load(files, animator.weights_hash)
-        return Portrait(name, emb.picture() if emb.src is None else to_uint8(emb.src[0]), emb)
+        emb = animator.load(files)
+        return Portrait(name, emb.source(), emb)
     crops = [c for c, _, _ in source_crops(files, size, detector=detector)]
     return Portrait(name, crops[0], animator.embed(crops))
 
@@ -163,7 +164,7 @@ class Studio(anywidget.AnyWidget):
     idle_s = 60 # a view or an upload that was silent for so long has gone
     _inbox, _timer = None, None # where files lie, and when to look for abandoned ones
     _messages, _kinds = ("piece",), ("portrait",) # what a page may ask for, and send files as
-    _symmetric = True # whether portraits are embedded for driving frames that are seen mirrored, too
+    _render = OFFLINE # the rendering that portraits are embedded for
 
     def __init__(self,
         sources:dict|list|None, # portraits: name → file(s), or files; the samples where None
@@ -188,7 +189,7 @@ class Studio(anywidget.AnyWidget):
         choose:bool=True, # show it at once
     ):
         "One more in the gallery. Raises `X2FaceError` as `make_portrait` does."
-        if self._animator is None: self._animator = Animator(self.weights, symmetric=self._symmetric)
+        if self._animator is None: self._animator = Animator(self.weights, render=self._render)
         p = make_portrait(name, files, self._animator, self.size, self._detector)
         with self._lock:
             self._portraits.append(p)
@@ -329,7 +330,7 @@ class LiveStudio(Studio):
     hint = Unicode().tag(sync=True) # shown while all is well
     views = 8 # so many run at once
     _messages = (*Studio._messages, "frame", "stop", "sample", "snapshot", "record", "stop_recording")
-    _symmetric = False # engines do without the mirror
+    _render = LIVE
 
     def __init__(self,
         sources:dict|list|None=None, # portraits: name → file(s), or files; the samples where None
@@ -358,7 +359,7 @@ class LiveStudio(Studio):
             if len(self._seats) >= self.views: self._make_room(now)
             ledger, follower = Ledger(), None if self._fixed else FaceFollower()
             if not self._fixed and self.chosen < 0: raise X2FaceError("There is no portrait to move; add one.")
-            session = self._fixed or LiveSession(self._portraits[self.chosen].emb, self._engine, self.size, self.mirror, follower, ledger)
+            session = self._fixed or LiveSession(self._portraits[self.chosen].emb, self._engine, self.size, self.mirror, follower, ledger, self._render)
             self._seats[view] = _Seat(session, ledger, follower)
             self._latest = ledger
         self._seats[view].used = now
