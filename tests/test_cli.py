@@ -263,7 +263,7 @@ def test_file_larger_than_allowed(x2face, args):
 @pytest.mark.parametrize("what, signum, code", [("Ctrl-C while it animates", signal.SIGINT, 130), ("SIGTERM while it animates", signal.SIGTERM, 143)])
 def test_stopped(x2face, what, signum, code):
     def disturb(p):
-        while not list(x2face.here.glob(".out*")) and p.poll() is None: time.sleep(.02)
+        while not list(x2face.here.glob(".x2face-*")) and p.poll() is None: time.sleep(.02)
         p.send_signal(signum)
     e = x2face(*animate(driving="@long.mp4"), disturb=disturb, what=what)
     refused(e, "before it was done", code)
@@ -275,16 +275,17 @@ def test_stopped_in_a_destructor(x2face, signum, code):
     "Python drops what is raised in a destructor; the interruption has to come all the same."
     ends = f"""
 import os, signal
-from x2face_nb import animate, cli
+from x2face_nb import cli
+from x2face_nb.animate import Animator
 class Ends:
     def __del__(self):
         os.kill(os.getpid(), signal.{signum})
         for _ in range(1000): pass
-left, drive = [Ends()], animate.Animator.drive
+left, drive = [Ends()], Animator.drive
 def drive_and_end(*args):
     left.clear()
     return drive(*args)
-animate.Animator.drive = drive_and_end
+Animator.drive = drive_and_end
 cli.main()
 """
     refused(x2face(*animate(driving="@long.mp4"), command=[sys.executable, "-c", ends]), "before it was done", code)
@@ -336,3 +337,14 @@ def test_bug_says_so():
     assert short.returncode == long.returncode == 70
     assert short.stderr.startswith("x2face: This is a bug") and len(short.stderr.splitlines()) == 1
     assert long.stderr.startswith("Traceback") and long.stderr.splitlines()[-1] == short.stderr.splitlines()[0]
+
+
+@posix
+def test_stopped_before_it_began(tmp_path):
+    "Ctrl-C while Python still imports ends without a traceback."
+    (tmp_path / "typer.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    p = subprocess.Popen([sys.executable, "-m", "x2face_nb", "info"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "importing\n"
+    p.send_signal(signal.SIGINT)
+    assert p.communicate(timeout=30)[1] == "" and p.returncode == -signal.SIGINT

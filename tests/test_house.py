@@ -89,7 +89,7 @@ def test_wheel(tmp_path):
         info = next(n for n in names if n.endswith("/METADATA")).rsplit("/", 1)[0]
         metadata, scripts = z.read(f"{info}/METADATA").decode(), z.read(f"{info}/entry_points.txt").decode()
     assert {str(p.relative_to(house.ROOT)) for p in [*LIB.glob("*.py"), *data]} <= names
-    assert "x2face = x2face_nb.cli:main" in scripts
+    assert "x2face = x2face_nb.__main__:main" in scripts
     for extra in ("eval", "live", "study", "dev"): assert f"Provides-Extra: {extra}" in metadata
     all_extras = {str(r) for k in (*EXTRAS, "dev_requirements") for r in CFG[k]}
     assert metadata.count("Requires-Dist: ") == len(CFG["requirements"]) + sum(len(CFG[k]) for k in EXTRAS) + len(all_extras)  # dev includes all

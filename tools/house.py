@@ -152,7 +152,7 @@ def export_drift() -> list[str]:
         env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}  # set by nbdev's test_nb; turns exports off
         subprocess.run([sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()"],
                        cwd=tmp, env=env, check=True, stdin=subprocess.DEVNULL)
-        def read(root): return {str(p.relative_to(root)): p.read_bytes() for p in (root / lib).rglob("*.py") if p.name != "__init__.py"}
+        def read(root): return {str(p.relative_to(root)): p.read_bytes() for p in (root / lib).rglob("*.py") if p.name not in ("__init__.py", "__main__.py")}
         old, new = read(ROOT), read(tmp)
         return sorted(p for p in old.keys() | new.keys() if old.get(p) != new.get(p))
 

@@ -422,6 +422,7 @@ def _send_again(
 
 def main():
     "The console script `x2face`."
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL: signal.signal(signal.SIGINT, signal.default_int_handler) # `__main__` changed it
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _send_again
     app(prog_name="x2face")

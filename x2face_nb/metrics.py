@@ -9,7 +9,6 @@ __all__ = ['l1', 'ssim', 'psnr', 'ms_ssim', 'keypoint_distance', 'mouth_opening'
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-002
 import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +17,7 @@ from pytorch_msssim import ms_ssim as _ms_ssim
 from pytorch_msssim import ssim as _ssim
 from torch import Tensor
 
-from .core import X2FaceError
+from .core import X2FaceError, third_party
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-005
 def l1(
@@ -146,7 +145,7 @@ class FaceIdentity:
         spec = importlib.util.find_spec("face_recognition_models")
         if dlib is None or spec is None: raise X2FaceError('Face identity needs an extra: pip install "x2face_nb[eval]".')
         self.dlib = dlib
-        self.net = dlib.face_recognition_model_v1(str(Path(spec.submodule_search_locations[0])/"models"/"dlib_face_recognition_resnet_model_v1.dat"))
+        self.net = dlib.face_recognition_model_v1(str(third_party("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat")))
 
     def __call__(self,
         img:np.ndarray, # (H,W,3) uint8 RGB
