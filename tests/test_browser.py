@@ -4,7 +4,8 @@ With X2FACE_SHOTS=FOLDER, pictures of the pages are kept there."""
 import os
 import re
 import shutil
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import browser
@@ -17,6 +18,18 @@ from x2face_nb.video import VideoReader, VideoWriter, probe, write_image
 STEP = 60_000  # milliseconds that a step may take on a slow machine; every wait ends as soon as it can
 
 
+SLOW = """import os, time
+from x2face_nb.live import LiveFrame
+from x2face_nb.video import resize
+from x2face_nb.widgets import LiveStudio
+
+def slow(frame):
+    time.sleep(.4)
+    return LiveFrame(resize(frame, (64, 64)), None, False, "", None, frame, 0., .4)
+
+LiveStudio(session=slow)"""
+
+
 @dataclass
 class World:
     "What all tests share."
@@ -24,6 +37,7 @@ class World:
     chromium:object # playwright's browser
     allowed:object # its context whose pages may use the camera; shared, for what it has loaded
     files:Path # a portrait, a clip
+    axe:list = field(default_factory=list) # the accessibility checker, once it is fetched
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +48,7 @@ def world(tmp_path_factory):
     files, notebooks = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("notebooks")
     for f in (house.ROOT / "nbs/demos").glob("*.ipynb"): shutil.copy(f, notebooks)
     browser.bench_notebook(notebooks / "bench.ipynb")
+    browser.write_notebook(notebooks / "slow.ipynb", SLOW)
     with VideoReader(sample_driving(), start=1., stop=2.2) as r, VideoWriter(files / "clip.mp4", r.info.fps) as w:
         for i, frame in enumerate(r):
             w.write(frame)
@@ -56,9 +71,9 @@ class Window:
         self.world, self.shots, self.name, self.pages, self.wrong = world, shots, name, [], []
         self.context = world.allowed if camera else new_context(world.chromium, world.server, [])
 
-    def open(self, notebook, run=True, place="lab"):
+    def open(self, notebook, run=True, place="lab", theme="light"):
         "A tab with a notebook, run to its end."
-        page = browser.visit(self.context, self.world.server, notebook, place, STEP)
+        page = browser.visit(self.context, self.world.server, notebook, place, STEP, theme)
         page.on("pageerror", lambda e: self.wrong.append(f"{e.message} {e.stack}"))
         page.on("console", lambda m: m.type == "error" and self.wrong.append(f"{m.text} {m.location['url']}"))
         self.pages.append(page)
@@ -106,7 +121,7 @@ def download(page, click):
 
 
 def test_offline(window, world):
-    "From choosing files to the played and saved result."
+    "From choosing files to the played and saved result, which stays when something else is chosen."
     from playwright.sync_api import expect
     w = window()
     page = w.open("offline.ipynb")
@@ -114,12 +129,11 @@ def test_offline(window, world):
     studio.scroll_into_view_if_needed()
     before = picture(page, "offline-face")
     page.get_by_test_id("offline-source-file").set_input_files([world.files / "portrait0.png", world.files / "portrait20.png"])
-    expect(status).to_have_text(re.compile("^Ready: 2 pictures"))
+    page.get_by_test_id("offline-source-many").click() # two pictures: of one person, or of two?
+    expect(status).to_have_text("Ready: portrait20.")
     wait_changed(page, "offline-face", before)
     page.get_by_test_id("offline-driver-file").set_input_files(world.files / "clip.mp4")
     expect(status).to_have_text(re.compile("^Ready: clip"))
-    page.get_by_test_id("offline-length").select_option("Whole video")
-    expect(studio).to_have_attribute("data-state", "idle")
     page.evaluate("""() => { window.bars = []; const bar = document.querySelector('[data-testid=offline-progress]');
         new MutationObserver(() => bars.push(bar.value)).observe(bar, { attributes: true }) }""")
     empty = picture(page, "offline-generated")
@@ -128,8 +142,17 @@ def test_offline(window, world):
     assert max(page.evaluate("() => bars")) > 0
     wait_changed(page, "offline-generated", empty)
     w.shot(page)
-    path = download(page, page.get_by_test_id("offline-save").click)
-    assert probe(path).frames == probe(world.files / "clip.mp4").frames
+    page.get_by_test_id("offline-source-0").check(force=True) # another choice: the video stays, with its name
+    expect(page.get_by_text("Generated: portrait20, moved by clip")).to_be_visible()
+    with page.expect_download(timeout=STEP) as d: page.get_by_test_id("offline-save").click()
+    assert d.value.suggested_filename == "portrait20-clip.mp4" and probe(d.value.path()).frames == probe(world.files / "clip.mp4").frames
+    page.get_by_test_id("offline-source-4").focus()
+    page.keyboard.press("Delete")
+    expect(page.get_by_test_id("offline-source-4")).to_have_count(0)
+    (world.files / "notes.png").write_text("no picture")
+    page.get_by_test_id("offline-source-file").set_input_files(world.files / "notes.png")
+    expect(status).to_have_attribute("data-level", "error")
+    expect(status).to_contain_text("notes.png")
 
 
 def test_webcam(window):
@@ -139,8 +162,8 @@ def test_webcam(window):
     page = w.open("webcam.ipynb")
     studio, status = page.get_by_test_id("live-studio"), page.get_by_test_id("live-status")
     studio.scroll_into_view_if_needed()
-    page.get_by_test_id("live-start").focus()
-    page.keyboard.press("Enter")
+    studio.focus()
+    page.keyboard.press(" ")
     expect(studio).to_have_attribute("data-state", "running")
     wait_frames(page, 20)
     expect(status).to_have_attribute("data-level", "info")
@@ -150,14 +173,17 @@ def test_webcam(window):
     w.shot(page)
     page.get_by_test_id("live-flow").uncheck()
     face = picture(page, "live-face")
-    page.get_by_test_id("live-portrait-0").focus()
-    page.keyboard.press("ArrowRight")
+    studio.focus()
+    page.keyboard.press("2")
     wait_changed(page, "live-face", face)
+    page.keyboard.press("m")
+    expect(page.get_by_test_id("live-mirror")).not_to_be_checked()
     page.get_by_test_id("live-record").click()
     wait_frames(page, 15)
     path = download(page, page.get_by_test_id("live-record").click)
     assert probe(path).frames >= 10
-    assert download(page, page.get_by_test_id("live-snapshot").click).read_bytes()[:4] == b"\x89PNG"
+    studio.focus()
+    assert download(page, lambda: page.keyboard.press("s")).read_bytes()[:4] == b"\x89PNG"
     page.get_by_test_id("live-start").click()
     expect(studio).to_have_attribute("data-state", "stopped")
     assert page.get_by_test_id("live-camera").evaluate("v => v.srcObject") is None
@@ -199,6 +225,32 @@ def test_kernel_restarted(window):
     wait_frames(page)
 
 
+def test_slow_and_stopped_kernel(window):
+    "A kernel that takes .4 s a frame is slow, not silent; one that is stopped is reported; an error stays until something is done."
+    from playwright.sync_api import expect
+    page = window().open("slow.ipynb")
+    studio, status = page.get_by_test_id("live-studio"), page.get_by_test_id("live-status")
+    page.evaluate("""() => { window.said = []; const el = document.querySelector('[data-testid=live-status]');
+        new MutationObserver(() => said.push(el.textContent)).observe(el, { childList: true }) }""")
+    page.get_by_test_id("live-start").click()
+    wait_frames(page, 20)
+    assert not [t for t in page.evaluate("() => said") if "busy" in t]
+    sent, painted = studio.evaluate("s => { const x = s.x2face.stats(); return [x.sent, x.painted] }")
+    assert sent - painted <= 2 # in flight: none was given up
+    page.get_by_test_id("live-portrait-file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    expect(status).to_contain_text("notes.txt")
+    wait_frames(page, 5)
+    expect(status).to_have_attribute("data-level", "error")
+    studio.click(position=dict(x=5, y=5)) # something is done
+    expect(status).to_have_attribute("data-level", "info")
+    pid = int(browser.execute(page, "print(os.getpid())"))
+    os.kill(pid, signal.SIGSTOP)
+    try: expect(status).to_contain_text("no answer")
+    finally: os.kill(pid, signal.SIGCONT)
+    expect(status).to_have_attribute("data-level", "info")
+    wait_frames(page, 5)
+
+
 def test_two_tabs(window):
     "The same notebook twice: each tab has its own frames, and one going leaves the other running."
     w = window()
@@ -212,14 +264,31 @@ def test_two_tabs(window):
     wait_frames(a, 5)
 
 
-@pytest.mark.parametrize("place", ["notebooks", "voila/render"])
-def test_elsewhere(window, place):
-    "In Notebook 7, and as an app without code."
+def test_notebook_7(window):
     w = window()
-    page = w.open("webcam.ipynb", run=place == "notebooks", place=place)
+    page = w.open("webcam.ipynb", place="notebooks")
     page.get_by_test_id("live-start").click()
     wait_frames(page)
     w.shot(page)
+
+
+@pytest.mark.parametrize("notebook, testid, theme", [("webcam", "live-studio", "dark"), ("offline", "offline-studio", "light"), ("explore", "explorer-root", "dark")])
+def test_as_an_app(window, world, notebook, testid, theme):
+    "As a page without code: it fits a laptop's screen, and a checker of accessibility finds nothing serious in either theme."
+    w = window()
+    page = w.open(f"{notebook}.ipynb", run=False, place="voila/render", theme=theme)
+    page.set_viewport_size(dict(width=1366, height=768))
+    studio = page.get_by_test_id(testid)
+    studio.wait_for()
+    if notebook == "webcam":
+        page.keyboard.press(" ")
+        wait_frames(page)
+    page.wait_for_function("id => { const b = document.querySelector(`[data-testid=${id}]`).getBoundingClientRect(); return b.width > 700 && b.bottom <= 768 }", arg=testid)
+    w.shot(page)
+    if not world.axe: world.axe.append(browser.axe())
+    if world.axe[0] is None: pytest.skip("npm cannot fetch axe-core")
+    serious = [f for f in browser.findings(page, world.axe[0], testid) if f.startswith(("serious", "critical"))]
+    assert serious == []
 
 
 def test_explorer(window):

@@ -1,6 +1,9 @@
 """A real Chromium before a real JupyterLab, a talking face as its camera: for tests/test_browser.py and nbs/experiments/live.ipynb."""
 import io
 import shutil
+import subprocess
+import tarfile
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager
@@ -43,7 +46,8 @@ def lab(
     "Yields a running server and a browser with a camera; both end with the block."
     from playwright.sync_api import sync_playwright
     flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}", "--enable-precise-memory-info"]
-    with live_server(folder, "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True", nodelay=nodelay) as server, sync_playwright() as p:
+    with live_server(folder, "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
+                     "--VoilaConfiguration.allow_theme_override=YES", nodelay=nodelay) as server, sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium(), args=flags)
         try: yield server, browser
         finally: browser.close()
@@ -55,12 +59,13 @@ def visit(
     notebook:str, # name of a file in the server's folder
     place:str="lab", # "lab", "notebooks" for Notebook 7, "voila/render" for Voilà
     timeout:float=120_000, # milliseconds for each step
+    theme:str="light", # of Voilà's page, "light" or "dark"
 ):
     "A tab with the notebook open and its kernel ready; in Voilà it runs by itself."
     page = context.new_page()
     page.set_default_timeout(timeout)
     if place == "lab": place = f"lab/workspaces/{uuid.uuid4().hex}/tree"
-    page.goto(f"{server.url}{place}/{notebook}?token={server.token}")
+    page.goto(f"{server.url}{place}/{notebook}?token={server.token}{f'&theme={theme}' if 'voila' in place else ''}")
     if "voila" not in place:
         page.wait_for_function("""() => { const w = window.jupyterapp?.shell.currentWidget, k = w?.sessionContext?.session?.kernel;
             return w?.content?.widgets?.length && k?.connectionStatus === 'connected' && k.status === 'idle' }""")
@@ -89,6 +94,28 @@ def execute(
         return out }""", code)
 
 
+AXE = "axe-core@4.10.3"
+
+
+def axe() -> str|None:
+    "The accessibility checker's JavaScript, from npm; None where npm cannot fetch it."
+    if (npm := shutil.which("npm")) is None: return None
+    with tempfile.TemporaryDirectory() as d:
+        if subprocess.run([npm, "pack", AXE, "--silent"], cwd=d, capture_output=True, timeout=300).returncode: return None
+        with tarfile.open(next(Path(d).glob("*.tgz"))) as tar: return tar.extractfile("package/axe.min.js").read().decode()
+
+
+def findings(
+    page, # shows a studio
+    script:str, # as `axe` gives
+    testid:str, # of the studio
+) -> list[str]: # impact, rule, and the elements, for each finding
+    "What axe finds wrong with a studio, contrast included."
+    page.evaluate(script)
+    found = page.evaluate("id => axe.run(`[data-testid=${id}]`).then(r => r.violations)", testid)
+    return [f"{v['impact']} {v['id']}: {' '.join(n['html'][:120] for n in v['nodes'])}" for v in found]
+
+
 # How fast: the demo, and the same with nothing to compute
 
 BENCH = ("""import time
@@ -108,7 +135,15 @@ def bench_notebook(
     path:Path, # *.ipynb to write
 ) -> Path:
     "The live demo, and the same studio with an identity in place of the networks: what the transport alone allows."
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in BENCH])
+    return write_notebook(path, *BENCH)
+
+
+def write_notebook(
+    path:Path, # *.ipynb to write
+    *cells:str, # code
+) -> Path:
+    "A notebook for this kernel."
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     nb.metadata.kernelspec = dict(name="python3", display_name="Python 3", language="python")
     nbformat.write(nb, path)
     return path

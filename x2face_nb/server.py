@@ -33,7 +33,7 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
 # %% ../nbs/56_server.ipynb #56-server-007
 _LAB = ("jupyterlab", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly")
 _APP = ("jupyter_server", "--ServerApp.jpserver_extensions={'voila.server_extension': True, 'jupyterlab': False, 'notebook': False}",
-        "--ServerApp.terminals_enabled=False", "--MappingKernelManager.cull_idle_timeout=900")
+        "--ServerApp.terminals_enabled=False", "--VoilaConfiguration.allow_theme_override=YES", "--MappingKernelManager.cull_idle_timeout=900")
 
 def server_command(
     folder:str|Path=".", # that the server shows
@@ -48,13 +48,17 @@ def server_command(
     return args
 
 # %% ../nbs/56_server.ipynb #56-server-010
+_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob: ws://127.0.0.1:* ws://localhost:*; frame-ancestors 'self'"
+
 def make_home(
     home:Path, # a private, empty folder
+    app:bool=False, # as in `server_command`
 ) -> str: # the token
     "Write the configuration of a server that starts in `home`."
-    token = secrets.token_hex(16)
+    token, config = secrets.token_hex(16), {"allow_origin": ""}
+    if app: config["tornado_settings"] = {"headers": {"Content-Security-Policy": _POLICY}}
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}} # asks whether news are wanted
-    files = {"config/jupyter_server_config.json": {"IdentityProvider": {"token": token, "hashed_password": ""}, "ServerApp": {"allow_origin": ""}},
+    files = {"config/jupyter_server_config.json": {"IdentityProvider": {"token": token, "hashed_password": ""}, "ServerApp": config},
              "config/labconfig/page_config.json": quiet}
     for name, data in files.items():
         (home/name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,7 @@ def serve(
 ) -> int: # the server's exit code; 0 after Ctrl-C
     "Run a server and open the browser, until Ctrl-C or SIGTERM."
     with tempfile.TemporaryDirectory(prefix="x2face-server-", ignore_cleanup_errors=True) as home:
-        make_home(Path(home))
+        make_home(Path(home), app)
         before = {s: signal.signal(s, _ended) for s in (signal.SIGINT, signal.SIGTERM)}
         p = subprocess.Popen([*server_command(folder, app), *args], cwd=home, env=server_env(Path(home)), start_new_session=True)
         try: return p.wait()
@@ -130,7 +134,7 @@ def live_server(
     "Yields a running `LiveServer`; its kernels and itself end with the block. Raises `X2FaceError` where it does not start."
     with tempfile.TemporaryDirectory(prefix="x2face-server-", ignore_cleanup_errors=True) as home:
         home = Path(home)
-        token = make_home(home)
+        token = make_home(home, app)
         env = server_env(home, nodelay) | dict(JUPYTER_DATA_DIR=f"{home}/data", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/workspaces")
         command = [*server_command(folder, app, nodelay), "--no-browser", "--ServerApp.port=0", *args]
         with open(home / "log", "w") as log: p = subprocess.Popen(command, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -12,30 +12,61 @@ function h(tag, props = {}, ...children) {
   return el;
 }
 
+// A name for a view or an upload: the kernel takes lower-case letters and digits.
+const newId = () => `v${Math.random().toString(36).slice(2)}`;
+
 // The studio itself. Keys pressed in it are its own: a notebook would take arrows and letters for commands.
-function shell(id, cls, ...children) {
-  const el = h("div", { "data-testid": id, class: `x2f ${cls}`, "data-state": "idle" }, ...children);
+function shell(id, title, cls, ...children) {
+  const el = h("div", { "data-testid": id, class: `x2f ${cls}`, role: "region", "aria-label": title, tabindex: "-1", "data-state": "idle", "data-lm-suppress-shortcuts": "true" }, ...children);
   el.addEventListener("keydown", e => { if (!e.ctrlKey && !e.metaKey && e.key !== "Escape") e.stopPropagation(); });
+  el.addEventListener("pointerdown", e => { if (!e.target.closest("button, select, input, label, a, summary")) el.focus({ preventScroll: true }); });
+  requestAnimationFrame(() => el.classList.toggle("x2f-notebook", !!el.closest(".jp-NotebookPanel"))); // a page of its own has more room
   return el;
+}
+
+// Keys for the whole studio: { " ": f, m: f }. On a page of its own they work wherever the focus is.
+function keys(root, actions) {
+  const press = e => {
+    const f = actions[e.key.toLowerCase()], on = e.target;
+    if (!f || e.ctrlKey || e.metaKey || e.altKey || e.repeat || on.closest?.("select, input:not([type=checkbox]):not([type=radio]), textarea")) return;
+    if (e.key === " " && on.closest?.("button, input, a, summary")) return; // it presses these
+    e.preventDefault();
+    f();
+  };
+  const outside = e => { if (!root.contains(e.target) && !root.closest(".jp-NotebookPanel")) press(e); };
+  root.addEventListener("keydown", press);
+  document.addEventListener("keydown", outside);
+  return () => document.removeEventListener("keydown", outside);
+}
+
+function fullScreen(id, root) {
+  const toggle = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen?.());
+  const b = button(id, "Full screen", toggle, "x2f-quiet");
+  b.hidden = !document.fullscreenEnabled;
+  return [b, toggle];
+}
+
+// What the keys do, in one line.
+function helpLine(...pairs) {
+  return h("div", { class: "x2f-help" }, h("span", {}, "Keys"), ...pairs.map(([k, t]) => h("span", {}, h("kbd", {}, k), ` ${t}`)));
 }
 
 // A control's label is its visible text, and its test id is stable.
 const named = (id, text) => ({ "data-testid": id, "aria-label": text });
 
 function button(id, text, onclick, cls = "") {
-  return h("button", { ...named(id, text), type: "button", class: `x2f-button ${cls}`, onclick }, text);
+  return h("button", { "data-testid": id, type: "button", class: `x2f-button ${cls}`, onclick }, text);
 }
 
 function rename(el, text) {
   if (el.textContent === text) return;
   el.textContent = text;
-  el.setAttribute("aria-label", text);
 }
 
-function checkbox(id, text, checked, onchange) {
+function checkbox(id, text, checked, onchange, title) {
   const box = h("input", { ...named(id, text), type: "checkbox", checked });
   box.addEventListener("change", () => onchange(box.checked));
-  return [h("label", { class: "x2f-check" }, box, h("span", {}, text)), box];
+  return [h("label", { class: "x2f-check", title }, box, h("span", {}, text)), box];
 }
 
 // A button that opens the file dialogue; the input itself is hidden.
@@ -45,21 +76,24 @@ function filePicker(id, text, accept, multiple, take, cls = "") {
   return [button(`${id}-add`, text, () => input.click(), cls), input];
 }
 
-// Pictures to choose one from; arrow keys move between them as in any group of radio buttons.
-function gallery(id, title, items, chosen, choose) {
-  const group = `${id}-${Math.random().toString(36).slice(2)}`;
+// Pictures to choose one from; arrow keys move between them as in any group of radio buttons. The chosen one can be removed.
+function gallery(id, title, items, chosen, choose, remove) {
+  const group = newId();
   const box = h("div", { class: "x2f-tiles", role: "radiogroup", "aria-label": title });
   let shown = null;
+  const tile = (item, i) => {
+    const radio = h("input", { ...named(`${id}-${i}`, item.name), type: "radio", name: group });
+    radio.addEventListener("change", () => choose(i));
+    radio.addEventListener("keydown", e => { if (e.key === "Delete") remove(i); });
+    const x = h("button", { "data-testid": `${id}-${i}-remove`, type: "button", class: "x2f-remove", title: `Remove ${item.name}`, "aria-label": `Remove ${item.name}`, onclick: () => remove(i) }, "×");
+    return h("span", { class: "x2f-item" }, h("label", { class: "x2f-tile", title: item.name }, radio,
+      h("img", { src: url(item.thumb, "image/jpeg"), alt: "", draggable: false }), h("span", { "aria-hidden": "true" }, item.name)), x);
+  };
   const update = (items, chosen) => {
     if (items !== shown) {
       shown = items;
       box.querySelectorAll("img").forEach(i => URL.revokeObjectURL(i.src));
-      box.replaceChildren(...items.map((item, i) => {
-        const radio = h("input", { ...named(`${id}-${i}`, item.name), type: "radio", name: group });
-        radio.addEventListener("change", () => choose(i));
-        return h("label", { class: "x2f-tile", title: item.name }, radio,
-          h("img", { src: url(item.thumb, "image/jpeg"), alt: "", draggable: false }), h("span", { "aria-hidden": "true" }, item.name));
-      }));
+      box.replaceChildren(...items.map(tile));
     }
     box.querySelectorAll("input").forEach((radio, i) => { radio.checked = i === chosen; });
   };
@@ -67,9 +101,77 @@ function gallery(id, title, items, chosen, choose) {
   return [box, update];
 }
 
+// Several pictures at once: whose are they? Asked in the studio itself; f is called with one list of files for each portrait.
+function portraitQuestion(id, f) {
+  const text = h("span", {}), box = h("div", { "data-testid": `${id}-question`, class: "x2f-question", role: "group", "aria-label": "Several pictures", hidden: true });
+  let files = [];
+  const answer = sets => { box.hidden = true; f(sets); };
+  const one = button(`${id}-one`, "One person", () => answer([files])), many = button(`${id}-many`, "", () => answer(files.map(x => [x])));
+  box.append(text, one, many, button(`${id}-none`, "Cancel", () => answer([]), "x2f-quiet"));
+  const ask = given => {
+    if (given.length < 2) return f([given]);
+    files = given;
+    text.textContent = `${files.length} pictures: of one person, or of several?`;
+    rename(many, `${files.length} portraits`);
+    box.hidden = false;
+    one.focus();
+  };
+  return [box, ask];
+}
+
+// Files that are dropped on the studio: pictures to one function, videos to another.
+function dropZone(root, pictures, video) {
+  let depth = 0;
+  const lit = on => root.classList.toggle("x2f-drop", on);
+  const has = e => [...(e.dataTransfer?.types || [])].includes("Files");
+  root.addEventListener("dragenter", e => { if (has(e)) { e.preventDefault(); lit(++depth > 0); } });
+  root.addEventListener("dragleave", e => { if (has(e)) lit(--depth > 0); });
+  root.addEventListener("dragover", e => { if (has(e)) { e.preventDefault(); e.stopPropagation(); } });
+  root.addEventListener("drop", e => {
+    if (!has(e)) return;
+    e.preventDefault();
+    e.stopPropagation();
+    lit((depth = 0) > 0);
+    const files = [...e.dataTransfer.files], videos = files.filter(f => f.type.startsWith("video/")), rest = files.filter(f => !f.type.startsWith("video/"));
+    if (rest.length) pictures(rest);
+    if (videos.length) video(videos[0]);
+  });
+}
+
+// Settings in a folded panel, one row each: {name, label, help, default} and choices, or the bounds of a number, or neither for a switch.
+function optionsPanel(id, model, rows) {
+  const set = (name, value) => assign(model, "options", { ...model.get("options"), [name]: value });
+  const read = {}, show = {};
+  const control = row => {
+    const about = { ...named(`${id}-${row.name}`, row.label), class: "x2f-select" };
+    let el;
+    if (row.choices?.length) {
+      el = h("select", about, ...row.choices.map(c => h("option", { value: `${c}` }, `${c}`)));
+      el.addEventListener("change", () => set(row.name, row.choices[el.selectedIndex]));
+      show[row.name] = v => { el.value = `${v}`; };
+    } else if (typeof row.default === "boolean") {
+      el = h("input", { ...about, class: "", type: "checkbox" });
+      el.addEventListener("change", () => set(row.name, el.checked));
+      show[row.name] = v => { el.checked = v; };
+    } else {
+      el = h("input", { ...about, type: "number", min: `${row.least}`, max: `${row.most}`, step: `${row.step}` });
+      el.addEventListener("change", () => (el.value !== "" && el.checkValidity() ? set(row.name, Number(el.value)) : update()));
+      show[row.name] = v => { el.value = `${v}`; };
+    }
+    return h("label", { class: "x2f-option", title: row.help }, h("span", {}, row.label), el);
+  };
+  const body = h("div", { class: "x2f-options-body" }, ...rows.map(control));
+  const panel = h("details", { "data-testid": `${id}s`, class: "x2f-options" }, h("summary", {}, "Options"), body);
+  const update = () => { const values = model.get("options"); for (const row of rows) show[row.name](values[row.name] ?? row.default); };
+  panel.hidden = !rows.length;
+  update();
+  return [panel, update, body];
+}
+
 // A picture under its title.
 function panel(title, content, cls = "") {
-  return h("figure", { class: `x2f-panel ${cls}` }, h("figcaption", {}, title), h("div", { class: "x2f-frame" }, content));
+  const caption = h("figcaption", {}, title);
+  return Object.assign(h("figure", { class: `x2f-panel ${cls}` }, caption, h("div", { class: "x2f-frame" }, content)), { caption });
 }
 
 function canvas(id, title, size = 256) {
@@ -90,15 +192,19 @@ async function draw(canvas, bytes) {
   picture.close();
 }
 
-// The line that says what is going on.
+// The line that says what is going on. An error stays until the visitor does something.
 function statusLine(id) {
   const el = h("div", { "data-testid": id, class: "x2f-status", role: "status", "aria-live": "polite", "data-level": "info" });
+  let kept = false;
   const say = (text, level = "info") => {
+    if (kept && level !== "error") return;
+    kept = level === "error";
     if (el.textContent === text && el.dataset.level === level) return;
     el.textContent = text;
     el.dataset.level = level;
   };
-  return [el, say];
+  const release = root => { for (const t of ["click", "change", "keydown", "drop"]) root.addEventListener(t, () => { kept = false; }, true); };
+  return [el, say, release];
 }
 
 // Save bytes as a file of the visitor's; the link stays for a second time.
@@ -111,12 +217,12 @@ function save(link, name, bytes, type) {
   link.click();
 }
 
-const GONE = "The kernel does not answer any more; if it was restarted, run the cell again.";
+const GONE = "The kernel does not answer; run the cell again, or reload the page.";
 
 // Send files to the kernel in pieces, each after the one before was taken: a websocket message has a limit.
 const PIECE = 1 << 20;
 async function upload(model, view, kind, files, say) {
-  const batch = Math.random().toString(36).slice(2);
+  const batch = newId();
   const total = files.reduce((n, f) => n + f.size, 0);
   let sent = 0;
   for (const [i, file] of files.entries()) {

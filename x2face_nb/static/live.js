@@ -31,74 +31,119 @@ onmessage = async ({ data: { n, frame, w, h } }) => {
 
 const STAGES = ["capture", "transport", "decode", "crop", "drive", "warp", "encode", "paint"];
 
+// What a number means, for whoever points at it.
+const MEANING = {
+  fps: "Generated frames painted in a second, over the last two seconds",
+  p50: "Milliseconds from the camera's frame to its painted answer: half of the frames took less",
+  p95: "Milliseconds that nineteen of twenty frames stay below",
+  dropped: "Frames that were skipped because a newer one came first; nothing ever queues",
+  capture: "copying and compressing the frame in the browser",
+  transport: "from the browser to the kernel and back",
+  decode: "unpacking the frame in the kernel",
+  crop: "finding and following the face",
+  drive: "the driving network",
+  warp: "sampling the portrait",
+  encode: "compressing the generated frame",
+  paint: "unpacking and painting it in the browser",
+};
+
+const BUSY = 3000, GIVE_UP = 25000; // milliseconds without an answer: say so, and stop
+
 function render({ model, el }) {
-  const view = Math.random().toString(36).slice(2);
+  const view = newId();
   const [on, forget] = listener(model);
   const tell = (content, buffers) => { try { model.send(content, undefined, buffers); return true; } catch { return false; } }; // it throws when the kernel has gone
-  const [status, say] = statusLine("live-status");
+  const [status, say, release] = statusLine("live-status");
 
   // --- what is seen
-  const camera = h("video", { "data-testid": "live-camera", "aria-label": "You", muted: true, playsInline: true, loop: true });
+  const camera = h("video", { "data-testid": "live-camera", "aria-label": "Driving video", muted: true, playsInline: true, loop: true });
   const square = h("div", { class: "x2f-square", hidden: true });
   const mirrored = h("div", { class: "x2f-mirror" }, camera, square);
   const generated = canvas("live-generated", "Generated"), face = canvas("live-face", "Embedded face");
   const arrows = h("canvas", { class: "x2f-over", "aria-hidden": "true" }), mesh = h("canvas", { class: "x2f-over", "aria-hidden": "true" });
   const badge = h("div", { class: "x2f-badge", hidden: true }, "REC");
-  const idle = h("div", { class: "x2f-idle" }, "Your camera shows up here");
+  const idle = h("div", { class: "x2f-idle" }, "Press Start");
+  const driving = panel("Driving", h("div", { class: "x2f-cam" }, mirrored, idle), "x2f-driving");
 
   // --- what is pressed
-  const start = button("live-start", "Start", () => (state === "idle" || state === "stopped" ? begin() : end()), "x2f-primary");
+  const toggle = () => (state === "idle" || state === "stopped" ? begin() : end());
+  const start = button("live-start", "Start", toggle, "x2f-primary");
   const driver = h("select", { ...named("live-driver", "Driver"), class: "x2f-select" });
-  const [pickVideo, videoFile] = filePicker("live-video", "Video file…", "video/*", false, ([f]) => { ownVideo = f; cameras(); driver.value = "file"; restart(); });
+  const useVideo = f => { ownVideo = f; cameras(); driver.value = "file"; titles(); return state === "idle" || state === "stopped" ? begin() : restart(); };
+  const [pickVideo, videoFile] = filePicker("live-video", "Video file…", "video/*", false, ([f]) => useVideo(f));
   pickVideo.hidden = true;
-  driver.addEventListener("change", () => { if (driver.value === "file") { cameras(); videoFile.click(); } else restart(); });
-  const [addPortrait, portraitFile] = filePicker("live-portrait", "Add portrait", "image/*", false, async files => {
-    say(`Looking for a face in ${files[0].name} …`);
-    await upload(model, view, "portrait", files, say);
-  }, "x2f-add");
-  const [portraits, showPortraits] = gallery("live-portrait", "Portraits", model.get("gallery"), model.get("chosen"), i => assign(model, "chosen", i));
-  const [mirrorLabel, mirror] = checkbox("live-mirror", "Mirror", model.get("mirror"), v => assign(model, "mirror", v));
-  const [flowLabel, flow] = checkbox("live-flow", "Show flow", model.get("show_flow"), v => assign(model, "show_flow", v));
-  const [markLabel, mark] = checkbox("live-mark", "Mark as generated", model.get("mark"), v => assign(model, "mark", v));
-  const record = button("live-record", "Record", () => tell({ type: recording ? "stop_recording" : "record", view }));
-  const snapshot = button("live-snapshot", "Snapshot", () => tell({ type: "snapshot", view }));
+  driver.addEventListener("change", () => { titles(); if (driver.value === "file") { cameras(); videoFile.click(); } else restart(); });
+  const [question, askPortraits] = portraitQuestion("live-portrait", async sets => {
+    for (const files of sets) {
+      say(`Looking for a face in ${files.length > 1 ? `${files.length} pictures` : files[0].name} …`);
+      if (!await upload(model, view, "portrait", files, say)) return;
+    }
+  });
+  const [addPortrait, portraitFile] = filePicker("live-portrait", "Add portraits", "image/*", true, askPortraits, "x2f-add");
+  const choose = i => { if (i < model.get("gallery").length) assign(model, "chosen", i); };
+  const [portraits, showPortraits] = gallery("live-portrait", "Portraits", model.get("gallery"), model.get("chosen"), choose, i => tell({ type: "remove", view, of: "portrait", index: i }));
+  const [mirrorLabel, mirror] = checkbox("live-mirror", "Mirror", model.get("mirror"), v => assign(model, "mirror", v), "Move as a mirror image would (m)");
+  const [flowLabel, flow] = checkbox("live-flow", "Show flow", model.get("show_flow"), v => assign(model, "show_flow", v), "Show from where in the embedded face each place is taken");
+  const [markLabel, mark] = checkbox("live-mark", "Mark as generated", model.get("mark"), v => assign(model, "mark", v), "Put the word “generated” on what you save");
+  const keep = what => tell({ type: what, view });
+  const record = button("live-record", "Record", () => keep(recording ? "stop_recording" : "record"));
+  const snapshot = button("live-snapshot", "Snapshot", () => keep("snapshot"));
+  const neutral = button("live-neutral", "Neutral", () => keep("neutral"));
+  neutral.title = "Look for your face again, and take your pose now as the neutral one (n)";
+  const [options, showOptions] = optionsPanel("live-option", model, model.get("rows"));
+  const [full] = fullScreen("live-full", { requestFullscreen: () => root.requestFullscreen() });
   const link = h("a", { "data-testid": "live-download", class: "x2f-link", hidden: true });
 
   // --- what is measured
-  const number = (id, unit) => { const b = h("b", { "data-testid": id }, "–"); return [b, h("span", { class: "x2f-number" }, b, h("small", {}, unit))]; };
-  const [fps, fpsBox] = number("live-fps", "frames/s"), [p50, p50Box] = number("live-p50", "ms round trip"), [p95, p95Box] = number("live-p95", "ms p95");
-  const [dropped, droppedBox] = number("live-dropped", "skipped");
+  const number = (id, unit, name) => { const b = h("b", { "data-testid": id }, "–"); return [b, h("span", { class: "x2f-number", title: MEANING[name] }, b, h("small", {}, unit))]; };
+  const [fps, fpsBox] = number("live-fps", "frames/s", "fps"), [p50, p50Box] = number("live-p50", "ms round trip", "p50"), [p95, p95Box] = number("live-p95", "ms p95", "p95");
+  const [dropped, droppedBox] = number("live-dropped", "skipped", "dropped");
   const stages = h("div", { "data-testid": "live-stages", class: "x2f-stages", role: "img", "aria-label": "Where the time of a frame goes" });
   const legend = h("div", { class: "x2f-legend", "aria-hidden": "true" });
 
-  const root = shell("live-studio", "x2f-live",
-    h("div", { class: "x2f-bar" }, start, driver, pickVideo, videoFile, status),
+  const root = shell("live-studio", "Live studio", "x2f-live",
+    h("div", { class: "x2f-bar" }, start, driver, pickVideo, videoFile, status, full),
     h("div", { class: "x2f-stage" },
-      h("div", { class: "x2f-side" }, panel("You", h("div", { class: "x2f-cam" }, mirrored, idle)), panel("Embedded face", h("div", {}, face, mesh))),
+      h("div", { class: "x2f-side" }, driving, panel("Embedded face", h("div", {}, face, mesh))),
       panel("Generated", h("div", {}, generated, arrows, badge), "x2f-main"),
       h("div", { class: "x2f-side x2f-people" },
-        h("div", { class: "x2f-part x2f-portraits" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Portraits"), h("div", { class: "x2f-gallery" }, portraits, addPortrait, portraitFile)),
-        h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Look"), mirrorLabel, flowLabel),
-        h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Keep"), h("div", { class: "x2f-row" }, snapshot, record), markLabel, link))),
-    h("div", { class: "x2f-ledger" }, h("div", { class: "x2f-numbers" }, fpsBox, p50Box, p95Box, droppedBox), h("div", { class: "x2f-where" }, stages, legend)));
+        h("div", { class: "x2f-part x2f-portraits" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Portraits"), h("div", { class: "x2f-gallery" }, portraits, addPortrait, portraitFile), question),
+        h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Look"), h("div", { class: "x2f-row" }, mirrorLabel, flowLabel, neutral), options),
+        h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Keep"), h("div", { class: "x2f-row" }, snapshot, record, markLabel), link))),
+    h("div", { class: "x2f-ledger" }, h("div", { class: "x2f-numbers" }, fpsBox, p50Box, p95Box, droppedBox), h("div", { class: "x2f-where" }, stages, legend)),
+    helpLine(["space", "start or stop"], ["n", "neutral"], ["m", "mirror"], ["s", "snapshot"], ["r", "record"], ["1–9", "portraits"]));
   el.append(root);
+  release(root);
+  dropZone(root, askPortraits, useVideo);
+  const unkey = keys(root, {
+    " ": toggle, n: () => neutral.click(), m: () => mirror.click(), s: () => snapshot.click(), r: () => record.click(),
+    ...Object.fromEntries([...Array(9).keys()].map(i => [`${i + 1}`, () => choose(i)])),
+  });
 
   // --- state
   let state = "idle", stream = null, objectUrl = null, ownVideo = null, recording = false, devices = [];
-  let seq = 0, waiting = 0, sent = 0, painted = 0, skipped = 0, turn = 0, answered = 0, lastSent = 0, asked = 0;
+  let seq = 0, waiting = 0, sent = 0, painted = 0, skipped = 0, turn = 0;
+  let since = 0, probed = false; // since when an answer is due; whether a frame more was sent to ask for one
   let flying = new Map(), past = [], rounds = [], times = [];
   const workerUrl = URL.createObjectURL(new Blob([ENCODER], { type: "text/javascript" })), encoder = new Worker(workerUrl);
 
-  const enter = s => { state = s; root.dataset.state = s; rename(start, s === "idle" || s === "stopped" ? "Start" : "Stop"); for (const b of [record, snapshot]) b.disabled = s !== "running"; };
+  const enter = s => { state = s; root.dataset.state = s; rename(start, s === "idle" || s === "stopped" ? "Start" : "Stop"); for (const b of [record, snapshot, neutral]) b.disabled = s !== "running"; };
   const clear = () => { waiting = sent = painted = skipped = 0; flying = new Map(); past = []; rounds = []; times = []; root.dataset.frames = "0"; };
 
   function cameras() {
     const was = driver.value || model.get("driver");
     const named = devices.filter(d => d.label);
-    const options = named.length > 1 ? named.map(d => [`camera:${d.deviceId}`, d.label]) : [["camera", "Camera"]];
-    options.push(["sample", "Sample video"], ["file", ownVideo ? ownVideo.name : "Video file …"]);
-    driver.replaceChildren(...options.map(([v, t]) => h("option", { value: v }, t)));
-    driver.value = options.some(([v]) => v === was) ? was : options[0][0];
+    const offered = named.length > 1 ? named.map(d => [`camera:${d.deviceId}`, d.label]) : [["camera", "Camera"]];
+    offered.push(["sample", "Sample video"], ["file", ownVideo ? ownVideo.name : "Video file …"]);
+    driver.replaceChildren(...offered.map(([v, t]) => h("option", { value: v }, t)));
+    driver.value = offered.some(([v]) => v === was) ? was : offered[0][0];
+    titles();
+  }
+
+  // "You" is whoever is before a camera; a video has a name.
+  function titles() {
+    driving.caption.textContent = driver.value.startsWith("camera") ? "You" : driver.value === "sample" ? "Sample video" : ownVideo?.name || "Video file";
+    camera.setAttribute("aria-label", driving.caption.textContent);
   }
 
   // --- the driver: camera or video
@@ -128,7 +173,7 @@ function render({ model, el }) {
     await camera.play();
   }
 
-  function release() {
+  function letGo() {
     stream?.getTracks().forEach(t => t.stop());
     camera.pause();
     camera.srcObject = null;
@@ -147,15 +192,17 @@ function render({ model, el }) {
     try { await open(kind); }
     catch (e) {
       if (mine !== turn) return;
-      release();
+      letGo();
       enter("stopped");
       say(e.sentence || (kind.startsWith("camera") ? refusal(e) : `The browser cannot play ${kind === "file" ? ownVideo.name : "the sample video"}; choose another (MP4 with H.264 plays everywhere).`), "error");
       return;
     }
-    if (mine !== turn) { if (state !== "starting") release(); return; }
+    if (mine !== turn) { if (state !== "starting") letGo(); return; }
     idle.hidden = true;
-    mirrored.parentElement.style.aspectRatio = `${camera.videoWidth} / ${camera.videoHeight}`;
-    lastSent = answered = performance.now(); asked = 0;
+    const ratio = camera.videoWidth / camera.videoHeight * 3 / 4; // the well keeps its shape of 4:3, whatever drives
+    const [w, hgt] = [Math.min(1, ratio), Math.min(1, 1 / ratio)].map(x => 100 * x);
+    Object.assign(mirrored.style, { width: `${w}%`, height: `${hgt}%`, left: `${50 - w / 2}%`, top: `${50 - hgt / 2}%` });
+    since = performance.now(); probed = false;
     enter("running");
     say("Waiting for the first frame …");
     next(mine);
@@ -164,7 +211,7 @@ function render({ model, el }) {
   function end(text = "Stopped.", level = "info") {
     if (state === "idle" || state === "stopped") return;
     turn++;
-    release();
+    letGo();
     showSquare(null);
     showFlow(null);
     showRecording(false);
@@ -193,7 +240,7 @@ function render({ model, el }) {
 
   // The newest frame leaves as soon as there is room for it.
   async function leave() {
-    if (!waiting || flying.size >= model.get("in_flight") || !camera.videoWidth) return;
+    if (!waiting || flying.size >= model.get("in_flight") + probed || !camera.videoWidth) return;
     const began = waiting, n = ++seq, k = Math.min(1, model.get("send_side") / Math.max(camera.videoWidth, camera.videoHeight));
     const [w, height] = [camera.videoWidth, camera.videoHeight].map(x => Math.round(x * k));
     waiting = 0;
@@ -207,7 +254,8 @@ function render({ model, el }) {
   encoder.onmessage = ({ data: { n, bytes } }) => {
     const trip = flying.get(n);
     if (!trip || state !== "running") return;
-    trip.sent = lastSent = performance.now();
+    trip.sent = performance.now();
+    if (![...flying.values()].some(t => t !== trip && t.sent)) since = trip.sent;
     sent++;
     const news = skipped - (past.skipped || 0);
     if (!tell({ type: "frame", view, seq: n, past, skipped: news }, [bytes])) return end(GONE, "error");
@@ -216,8 +264,9 @@ function render({ model, el }) {
 
   // --- frames in
   async function take(m, buffers) {
-    const trip = flying.get(m.seq), came = answered = performance.now();
+    const trip = flying.get(m.seq), came = since = performance.now();
     flying.delete(m.seq);
+    probed = false;
     if (!trip || state !== "running") return;
     leave();
     await draw(generated, buffers[0]);
@@ -232,7 +281,7 @@ function render({ model, el }) {
     showFlow(buffers[1]);
     if (m.stages) showStages(m.stages);
     if (m.says) say(m.says, "warn");
-    else if (status.dataset.level === "warn" || painted === 1) say(model.get("hint"));
+    else if (status.dataset.level !== "info" || painted === 1) say(model.get("hint") || "Live: the portrait follows the driving face.");
   }
 
   function stats() {
@@ -252,8 +301,8 @@ function render({ model, el }) {
   function showStages(ms) {
     const total = STAGES.reduce((n, s) => n + (ms[s] || 0), 0);
     const here = STAGES.filter(s => ms[s] !== undefined);
-    stages.replaceChildren(...here.map(s => h("i", { class: `x2f-${s}`, style: `flex-grow:${ms[s] / total}`, title: `${s}: ${ms[s].toFixed(1)} ms` })));
-    legend.replaceChildren(...here.map(s => h("span", {}, h("i", { class: `x2f-${s}` }), `${s} ${ms[s].toFixed(ms[s] < 10 ? 1 : 0)}`)));
+    stages.replaceChildren(...here.map(s => h("i", { class: `x2f-${s}`, style: `flex-grow:${ms[s] / total}`, title: `${s}, ${MEANING[s]}: ${ms[s].toFixed(1)} ms` })));
+    legend.replaceChildren(...here.map(s => h("span", { title: MEANING[s] }, h("i", { class: `x2f-${s}` }), `${s} ${ms[s].toFixed(ms[s] < 10 ? 1 : 0)}`)));
     stages.setAttribute("aria-label", `Milliseconds of a frame: ${here.map(s => `${s} ${ms[s].toFixed(1)}`).join(", ")}`);
   }
 
@@ -317,26 +366,30 @@ function render({ model, el }) {
   on("comm_live_update", () => end(GONE, "error"));
   for (const t of ["mirror", "show_flow", "mark"]) on(`change:${t}`, toggles);
 
-  // A kernel that was restarted answers nothing: say so instead of waiting.
+  // The silence since the last answer, while one is due. A slow kernel is not silent: each of its answers begins a new count.
+  const silence = () => ([...flying.values()].some(t => t.sent) ? performance.now() - since : 0);
   const watch = setInterval(() => {
     showNumbers();
-    const now = performance.now();
-    if (state !== "running" || document.hidden || answered >= lastSent) { asked = 0; return; }
-    asked ||= now;
-    if (now - asked > 12000) end(GONE, "error");
-    else if (now - asked > 3000) { say("The kernel is busy or was restarted: no answer for some seconds …", "warn"); flying.clear(); leave(); }
+    if (state !== "running" || document.hidden) { since = performance.now(); return; }
+    if (silence() > GIVE_UP) end(GONE, "error");
+    else if (silence() > BUSY) {
+      say(`The kernel is busy or was restarted: no answer for ${Math.round(silence() / 1000)} s …`, "warn");
+      if (!probed) { probed = true; leave(); } // once: the message itself may have been lost
+    }
   }, 500);
 
   navigator.mediaDevices?.enumerateDevices?.().then(d => { devices = d.filter(x => x.kind === "videoinput"); cameras(); }).catch(() => {});
   cameras();
   enter("idle");
   toggles();
+  on("change:options", showOptions);
   still();
   if (!model.get("gallery").length) root.classList.add("x2f-nobody");
-  say(`Press Start: your camera drives the portrait. ${model.get("hint")}`);
+  say(`Press Start, and the driver moves the portrait. ${model.get("hint")}`);
 
   return () => {
     end();
+    unkey();
     clearInterval(watch);
     encoder.terminate();
     URL.revokeObjectURL(workerUrl);
