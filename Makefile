@@ -18,8 +18,8 @@ help: ## this list
 demo: .venv/.runtime ## animate a still from a video; writes results/demo/
 	$(BIN)/x2face demo
 
-live: .venv/.live ## open the live studio in JupyterLab: a portrait that mirrors you
-	$(BIN)/python -c 'from x2face_nb.server import serve; serve("nbs", "--LabApp.default_url=/lab/tree/demos/webcam.ipynb")'
+live: .venv/.live ## open the live studio in the browser: a portrait that moves as you do
+	$(BIN)/x2face live
 
 test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow cells too)
 	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest

@@ -1,8 +1,10 @@
 "Reads settings.ini, the one source of the package's metadata and dependencies, for setuptools."
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
@@ -11,6 +13,14 @@ cfg = ini["DEFAULT"]
 
 extras = {k.removesuffix("_requirements"): v.split() for k, v in cfg.items() if k.endswith("_requirements")}
 extras["dev"] = list(dict.fromkeys(r for rs in extras.values() for r in rs))  # the tests run all of them
+
+
+class WithDemos(build_py):
+    "Puts the studios' notebooks into the package."
+    def run(self):
+        super().run()
+        if not self.editable_mode: shutil.copytree(here / "nbs/demos", Path(self.build_lib) / cfg["lib_path"] / "demos", dirs_exist_ok=True)
+
 
 setup(
     name=cfg["lib_name"],
@@ -28,6 +38,7 @@ setup(
     extras_require=extras,
     packages=find_namespace_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     package_data={cfg["lib_path"]: ["pretrained/*", "static/*"]},
+    cmdclass=dict(build_py=WithDemos),
     zip_safe=False,
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),

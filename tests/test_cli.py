@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +231,47 @@ def test_cache_that_cannot_be_written(x2face, tmp_path):
     (tmp_path / "file").touch()
     done(x2face(*animate(driving="@one-frame.mp4"), leaves=["out.mp4"], env=dict(X2FACE_CACHE=str(tmp_path / "file" / "cache")),
                 what="a cache folder that cannot be made"), "X2FACE_CACHE")
+
+
+def test_existing_file_is_kept(x2face):
+    "Unless it is to be replaced; said before anything is computed."
+    (x2face.here / "out.mp4").write_text("precious")
+    refused(x2face(*animate(weights="@nothing"), leaves=["out.mp4"], what="a result that exists already"), "--force")
+    assert (x2face.here / "out.mp4").read_text() == "precious"
+    done(x2face(*animate("@face.png", "@one-frame.mp4", "out.mp4", "@w.safetensors", "--force"), leaves=["out.mp4"]))
+
+
+def test_still_is_a_picture(x2face):
+    e = x2face(*animate("@face.png", "@face.png", "out.png"), leaves=["out.png"])
+    done(e)
+    assert e.out.startswith("picture") and "frames" not in e.out
+
+
+# Studios
+
+def test_extra_that_is_missing():
+    "A sentence with a command that works, from the command and from an import alike."
+    hide = "import importlib.util as u, sys; f = u.find_spec; u.find_spec = lambda n, *a: None if n in ('anywidget', 'voila', 'jupyter_server') else f(n, *a); "
+    run = lambda code: subprocess.run([sys.executable, "-c", hide + code], capture_output=True, text=True)
+    r = run("sys.argv = ['x2face', 'studio']; from x2face_nb.cli import main; main()")
+    assert r.returncode == 1 and len(r.stderr.splitlines()) == 1 and f"{sys.executable} -m pip install" in r.stderr
+    tries = "".join(f"try: import x2face_nb.{m}\nexcept Exception as e: print(e)\n" for m in ("widgets", "explorer", "server"))
+    out = run("\n" + tries).stdout.splitlines()
+    assert len(out) == 3 and all(x.startswith("This needs ") and " -m pip install " in x for x in out)
+
+
+@posix
+def test_studio_as_an_app(tmp_path):
+    "Says where it is, answers to its token only, and ends with Ctrl-C, its files and kernels gone."
+    p = subprocess.Popen([*COMMAND, "studio", "--no-browser"], cwd=tmp_path, env=os.environ | dict(TMPDIR=str(tmp_path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        url = p.stdout.readline().split()[1]
+        assert urllib.request.urlopen(url, timeout=60).status == 200
+        with pytest.raises(urllib.error.HTTPError): urllib.request.urlopen(url.split("voila")[0] + "api/kernels?token=", timeout=60)
+        p.send_signal(signal.SIGINT)
+        assert p.wait(60) == 0, p.stderr.read()
+    finally: p.kill()
+    assert not [f for f in tmp_path.rglob("x2face-*") if f.exists()]
 
 
 # Disks and signals

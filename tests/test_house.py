@@ -81,6 +81,7 @@ def test_wheel(tmp_path):
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
     src = tmp_path / "src"
     shutil.copytree(LIB, src / LIB.name)
+    shutil.copytree(house.ROOT / "nbs/demos", src / "nbs/demos")
     for f in ("settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"): shutil.copy(house.ROOT / f, src)
     subprocess.run([sys.executable, "-c", code], cwd=src, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     (wheel,) = tmp_path.glob("*.whl")
@@ -89,6 +90,7 @@ def test_wheel(tmp_path):
         info = next(n for n in names if n.endswith("/METADATA")).rsplit("/", 1)[0]
         metadata, scripts = z.read(f"{info}/METADATA").decode(), z.read(f"{info}/entry_points.txt").decode()
     assert {str(p.relative_to(house.ROOT)) for p in [*LIB.glob("*.py"), *data]} <= names
+    assert {f"{LIB.name}/demos/{p.name}" for p in (house.ROOT / "nbs/demos").glob("*.ipynb")} <= names
     assert "x2face = x2face_nb.__main__:main" in scripts
     for extra in ("eval", "live", "study", "dev"): assert f"Provides-Extra: {extra}" in metadata
     all_extras = {str(r) for k in (*EXTRAS, "dev_requirements") for r in CFG[k]}

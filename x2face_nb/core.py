@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMITS', 'THIRD_PARTY', 'X2FaceError', 'read_bytes', 'parse_json', 'read_json', 'read_log', 'Config',
            'seed_everything', 'pick_device', 'atomic_write', 'write_text', 'cache_dir', 'file_hash', 'limit',
-           'third_party', 'save_tensors', 'read_header', 'load_tensors']
+           'third_party', 'save_tensors', 'read_header', 'load_tensors', 'require_extra']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import dataclasses
@@ -18,13 +18,16 @@ import os
 import random
 import re
 import reprlib
+import shlex
 import shutil
 import stat
+import sys
 import tempfile
 import types
 import typing
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import numpy as np
@@ -403,3 +406,22 @@ def load_tensors(
     for k, v in tensors.items():
         if v.is_floating_point() and not v.float().isfinite().all(): raise X2FaceError(f"{path} is damaged ({k} holds numbers that are not finite).")
     return metadata, tensors
+
+# %% ../nbs/00_core.ipynb #00-core-091
+def require_extra(
+    extra:str, # name of an extra in settings.ini
+    *modules:str, # that it brings
+):
+    "Raises `X2FaceError`, with the command that installs what is missing, unless these modules can be imported."
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    if not missing: return
+    try: declared = requires("x2face_nb") or []
+    except PackageNotFoundError: declared = []
+    names = {re.match(r"[\w.-]+", r)[0].lower().replace("-", "_"): r.partition(";")[0].strip() for r in declared if re.search(f"""extra == ['"]{extra}['"]""", r)}
+    wanted = [r for name, r in names.items() if name in missing or not _is_installed(name)] or missing
+    raise X2FaceError(f"This needs {', '.join(missing)}, which the extra “{extra}” brings; install it: {shlex.join([sys.executable, '-m', 'pip', 'install', *wanted])} .")
+
+def _is_installed(name:str) -> bool:
+    "Whether a distribution of that name is installed."
+    try: return bool(version(name))
+    except PackageNotFoundError: return False

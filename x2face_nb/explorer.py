@@ -6,6 +6,12 @@
 __all__ = ['EXPLORED', 'FOLD', 'OUTSIDE', 'driving_crops', 'Sight', 'look', 'Origin', 'whence', 'mark', 'draw_arrows', 'tint',
            'Directions', 'principal_directions', 'step', 'Explorer']
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-070
+from .core import X2FaceError, require_extra
+
+# %% ../nbs/55_explorer.ipynb #55-explorer-071
+require_extra("live", "anywidget", "traitlets")
+
 # %% ../nbs/55_explorer.ipynb #55-explorer-002
 import threading
 from dataclasses import dataclass
@@ -19,7 +25,6 @@ import torch
 import traitlets
 from torch import Tensor
 
-from .core import X2FaceError
 from .engine import Renderer
 from .faces import FaceDetector, track_crop
 from .render import EmbeddedFace, Rendering

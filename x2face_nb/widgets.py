@@ -7,6 +7,12 @@ __all__ = ['static_text', 'Portrait', 'decode_jpeg', 'make_portrait', 'sample_po
            'Option', 'Page', 'Studio', 'flow_mesh', 'decode_frame', 'LiveStudio', 'Clip', 'open_clip',
            'offline_options', 'plain_name', 'fit_square', 'OfflineStudio']
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-070
+from .core import X2FaceError, require_extra
+
+# %% ../nbs/54_widgets.ipynb #54-widgets-071
+require_extra("live", "anywidget", "ipywidgets")
+
 # %% ../nbs/54_widgets.ipynb #54-widgets-002
 import io
 import os
@@ -30,7 +36,6 @@ from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
 from .animate import Animator, source_crops
-from .core import X2FaceError
 from .data import sample_driving, sample_source
 from .engine import Engine, make_engine
 from .faces import FaceDetector, SquareCrop, paste_back, still_crop, track_crop
