@@ -80,7 +80,7 @@ def verdict(
     if isinstance(e, KeyboardInterrupt):
         stopped = signal.Signals(e.args[0] if e.args else signal.SIGINT)
         return 128 + stopped, f"Stopped by {'Ctrl-C' if stopped == signal.SIGINT else stopped.name} before it was done."
-    if isinstance(e, MemoryError) or "out of memory" in said or "allocate memory" in said:
+    if isinstance(e, MemoryError) or re.search("out of memory|allocate memory|insufficient memory", said, re.I):
         return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
     if isinstance(e, ImportError): return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
     if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or re.search("os error (28|27)", said): # safetensors has words alone
