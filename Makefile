@@ -9,7 +9,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test lab sweep bench export readme hooks pins clean
+.PHONY: help demo live test lab sweep bench export readme pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -25,7 +25,7 @@ test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow 
 	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest
 
 lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
-	$(BIN)/jupyter lab nbs --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 SWEEP := results/$(if $(DATA),ablation,sweep)
 STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 800 -p batch_size 16 -p every 20 -p variants "")
@@ -44,8 +44,11 @@ bench: .venv/.dev ## measure this machine; writes results/benchmark/, results/en
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export
 
-readme: .venv/.dev ## write README.md from nbs/index.ipynb
+readme: .venv/.dev ## write README.md and results/README.md from their notebooks
 	$(BIN)/python tools/house.py readme
+
+pictures: .venv/.dev ## make the animated picture of README again, with the packaged weights
+	$(BIN)/python tools/pictures.py
 
 hooks: .venv/.dev ## check notebooks before each commit in this clone (git config core.hooksPath)
 	git config --local core.hooksPath .githooks

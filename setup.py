@@ -1,4 +1,5 @@
 "Reads settings.ini, the one source of the package's metadata and dependencies, for setuptools."
+import re
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -15,6 +16,12 @@ extras = {k.removesuffix("_requirements"): v.split() for k, v in cfg.items() if 
 extras["dev"] = list(dict.fromkeys(r for rs in extras.values() for r in rs))  # the tests run all of them
 
 
+def for_the_wheel(markdown):
+    "Links and pictures as addresses, since the page of a wheel has no files beside it."
+    def address(m): return f"{m[1]}{m[2]}({cfg['git_url']}/{'raw' if m[1] else 'blob'}/{cfg['branch']}/{m[3]})"
+    return re.sub(r"(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)\s]+)\)", address, markdown)
+
+
 class WithDemos(build_py):
     "Puts the studios' notebooks into the package."
     def run(self):
@@ -26,7 +33,7 @@ setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=for_the_wheel((here / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     keywords=cfg["keywords"],
     author=cfg["author"],

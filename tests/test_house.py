@@ -23,13 +23,20 @@ def test_pyflakes():
     assert r.returncode == 0, r.stdout + r.stderr
 
 
-def test_readme_is_the_index(): assert (house.ROOT / "README.md").read_text() == house.readme(), "run make readme"
+@pytest.mark.parametrize("page", house.PAGES)
+def test_page_is_its_notebook(page): assert (house.ROOT / page).read_text() == house.readme(page), "run make readme"
 
 
-def test_links_of_the_readme_lead_somewhere():
-    text = house.from_root("[a](00_core.ipynb) [b](../LICENSE) [c](https://x.org/y) <img src=\"../results/x.png\">")
-    assert text == "[a](nbs/00_core.ipynb) [b](LICENSE) [c](https://x.org/y) <img src=\"results/x.png\">"
-    assert [l for l in house.links(house.readme()) if not (house.ROOT / l).exists()] == []
+def test_links_move_with_a_page():
+    text = "[a](00_core.ipynb) [b](../LICENSE) [c](https://x.org/y) <img src=\"../results/x.png\">"
+    assert house.moved(text, "nbs", "") == "[a](nbs/00_core.ipynb) [b](LICENSE) [c](https://x.org/y) <img src=\"results/x.png\">"
+    assert house.moved("[a](../results/x.csv)", "nbs", "results") == "[a](x.csv)"
+
+
+@pytest.mark.parametrize("path", subprocess.run(["git", "ls-files", "*.md"], cwd=house.ROOT, capture_output=True, text=True).stdout.split())
+def test_links_lead_somewhere(path):
+    at = house.ROOT / path
+    assert [l for l in house.links(at.read_text()) if not (at.parent / l.split("#")[0]).exists()] == []
 
 
 def test_index_names_every_module():
@@ -92,6 +99,7 @@ def test_wheel(tmp_path):
     assert {str(p.relative_to(house.ROOT)) for p in [*LIB.glob("*.py"), *data]} <= names
     assert {f"{LIB.name}/demos/{p.name}" for p in (house.ROOT / "nbs/demos").glob("*.ipynb")} <= names
     assert "x2face = x2face_nb.__main__:main" in scripts
+    assert house.links(metadata) == [] and f"{CFG['git_url']}/raw/main/nbs/images/animation.webp" in metadata
     for extra in ("eval", "live", "study", "dev"): assert f"Provides-Extra: {extra}" in metadata
     all_extras = {str(r) for k in (*EXTRAS, "dev_requirements") for r in CFG[k]}
     assert metadata.count("Requires-Dist: ") == len(CFG["requirements"]) + sum(len(CFG[k]) for k in EXTRAS) + len(all_extras)  # dev includes all

@@ -1,7 +1,7 @@
 """The files that are made from other files, and whether they still agree.
 
 python tools/house.py pins      constraints.txt and environment.yml, from settings.ini and what is installed
-python tools/house.py readme    README.md, from nbs/index.ipynb
+python tools/house.py readme    README.md and results/README.md, from nbs/index.ipynb and nbs/experiments/summary.ipynb
 python tools/house.py check     exit 1 and one line for each notebook that is not clean or module that is not exported
 """
 import json
@@ -83,11 +83,15 @@ LINK = re.compile(r'(\]\(|(?:src|href)=")([^)"\s]+)')
 ELSEWHERE = re.compile(r"[a-z]+:|#|/")
 
 
-def from_root(
-    markdown:str, # a text whose links are relative to nbs/
+PAGES = {"README.md": "nbs/index.ipynb", "results/README.md": "nbs/experiments/summary.ipynb"}  # each made from a notebook
+
+
+def moved(
+    markdown:str, # a text with links relative to its folder
+    old:str, new:str, # the folder, and the one it moves to, from the root
 ) -> str:
-    "The same text with its links relative to the root."
-    def move(m): return m[0] if ELSEWHERE.match(m[2]) else m[1] + posixpath.normpath(posixpath.join("nbs", m[2]))
+    "The same text with links that hold in the new folder."
+    def move(m): return m[0] if ELSEWHERE.match(m[2]) else m[1] + posixpath.relpath(posixpath.join(old, m[2]), new or ".")
     return LINK.sub(move, markdown)
 
 
@@ -98,20 +102,22 @@ def links(
     return [path for _, path in LINK.findall(markdown) if not ELSEWHERE.match(path)]
 
 
-def readme() -> str:
-    "README.md as nbconvert makes it from nbs/index.ipynb."
+def readme(
+    page:str="README.md", # one of `PAGES`
+) -> str:
+    "The page as nbconvert makes it from its notebook."
     import nbformat
     from nbconvert import MarkdownExporter
-    nb = nbformat.read(ROOT / "nbs/index.ipynb", as_version=4)
+    nb = nbformat.read(ROOT / PAGES[page], as_version=4)
     nb.cells = [c for c in nb.cells if not c.source.startswith("#| hide")]
     for c in nb.cells:
         if c.source.startswith("#| echo: false"):  # only what the cell made is shown
             made = "\n\n".join("".join(o.data["text/markdown"]) for o in c.outputs if "text/markdown" in o.get("data", {}))
             c.cell_type, c.source = "markdown", made
-        if c.cell_type == "markdown": c.source = from_root(c.source)
+        if c.cell_type == "markdown": c.source = moved(c.source, posixpath.dirname(PAGES[page]), posixpath.dirname(page))
     text, resources = MarkdownExporter().from_notebook_node(nb)
-    if resources["outputs"]: sys.exit("index.ipynb shows a picture as an output; link to a file in a markdown cell instead.")
-    return "<!-- Made by `make readme` from nbs/index.ipynb; do not edit. -->\n\n" + text.strip() + "\n"
+    if resources["outputs"]: sys.exit(f"{PAGES[page]} shows a picture as an output; link to a file in a markdown cell instead.")
+    return f"<!-- Made by `make readme` from {PAGES[page]}; do not edit. -->\n\n" + text.strip() + "\n"
 
 
 # Notebooks
@@ -168,7 +174,8 @@ def check() -> int:
 def main(verb:str) -> int:
     "One of pins, readme, check."
     if verb == "check": return min(check(), 1)
-    if verb == "readme": (ROOT / "README.md").write_text(readme(), encoding="utf-8")
+    if verb == "readme":
+        for page in PAGES: (ROOT / page).write_text(readme(page), encoding="utf-8")
     elif verb == "pins":
         (ROOT / "constraints.txt").write_text(constraints())
         (ROOT / "environment.yml").write_text(environment())

@@ -14,7 +14,7 @@ from types import ModuleType
 _NAMES = {
     "core": ("X2FaceError",),
     "video": ("VideoReader", "VideoWriter", "read_image", "write_image"),
-    "faces": ("FaceDetector",),
+    "faces": ("FaceDetector", "crop_still"),
     "x2face": ("X2Face", "load_model"),
     "animate": ("Animator", "EmbeddedFace", "animate"),
 }
