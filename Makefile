@@ -9,7 +9,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test lab sweep bench export readme pictures hooks pins clean
+.PHONY: help demo live test lab sweep bench export readme docs pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -46,6 +46,9 @@ export: .venv/.dev ## write x2face_nb/ from the notebooks
 
 readme: .venv/.dev ## write README.md and results/README.md from their notebooks
 	$(BIN)/python tools/house.py readme
+
+docs: .venv/.dev ## build the documentation site in _docs/; links are checked
+	$(BIN)/python tools/docsite.py
 
 pictures: .venv/.dev ## make the animated picture of README again, with the packaged weights
 	$(BIN)/python tools/pictures.py
