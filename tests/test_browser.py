@@ -11,7 +11,7 @@ from pathlib import Path
 import browser
 import house
 import pytest
-from x2face_nb.data import sample_driving
+from x2face_nb.samples import sample_driving
 from x2face_nb.server import LiveServer
 from x2face_nb.video import VideoReader, VideoWriter, probe, write_image
 

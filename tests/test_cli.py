@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from x2face_nb.render import RENDERINGS, EmbeddedFace
-from x2face_nb.data import make_toy_tracks, sample_driving, sample_source
+from x2face_nb.data import make_toy_tracks
+from x2face_nb.samples import sample_driving, sample_source
 from x2face_nb.video import VideoReader, VideoWriter, read_image, read_video, write_image
 from x2face_nb.x2face import NetworkConfig, X2Face, X2FaceConfig, save_model
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from x2face_nb.animate import Animator, source_crops
 from x2face_nb.core import X2FaceError
-from x2face_nb.data import sample_driving, sample_source
+from x2face_nb.samples import sample_driving, sample_source
 from x2face_nb.engine import make_engine
-from x2face_nb.live import CameraSource, FaceFollower, FileSink, FileSource, LiveFrame, LiveSession, Recording, WindowSink, run_live
+from x2face_nb.live import FaceFollower, LiveFrame, LiveSession, run_live
+from x2face_nb.streams import CameraSource, FileSink, FileSource, Recording, WindowSink
 from x2face_nb.video import VideoReader, VideoWriter, probe
 
 
@@ -49,9 +50,10 @@ HUNDRED = """
 import gc, json, os, sys, threading, time
 from pathlib import Path
 from x2face_nb.animate import Animator, source_crops
-from x2face_nb.data import sample_source
+from x2face_nb.samples import sample_source
 from x2face_nb.engine import make_engine
-from x2face_nb.live import FileSink, FileSource, LiveSession, Recording, run_live
+from x2face_nb.live import LiveSession, run_live
+from x2face_nb.streams import FileSink, FileSource, Recording
 clip, folder = sys.argv[1], Path(sys.argv[2])
 (src, _, _), = source_crops(sample_source())
 animator, engine = Animator(cache=False, render="refined"), make_engine("torch")
@@ -176,7 +178,8 @@ def test_no_camera_is_one_sentence(tmp_path):
     code = """
 import json
 from x2face_nb.core import X2FaceError
-from x2face_nb.live import CameraSource, run_live
+from x2face_nb.live import run_live
+from x2face_nb.streams import CameraSource
 try: run_live(CameraSource(93), lambda frame, stamp: None, block=True)
 except X2FaceError as e: print(json.dumps(str(e)))
 """
@@ -188,7 +191,8 @@ def test_recording_is_whole_or_not_there(clip, tmp_path):
     "A process that is killed while it records leaves no half video under the name that was asked for; one that is interrupted finishes it."
     code = """
 import sys
-from x2face_nb.live import FileSource, LiveFrame, Recording, run_live
+from x2face_nb.live import LiveFrame, run_live
+from x2face_nb.streams import FileSource, Recording
 def ident(frame, stamp):
     if loop_said.pop() if loop_said else False: print("on", flush=True)
     return LiveFrame(frame, None, False, "", None, frame, stamp, 0.)
@@ -227,7 +231,8 @@ def test_camera_unplugged_keeps_the_recording(clip, tmp_path):
 
 WINDOW = """
 import json, sys
-from x2face_nb.live import FileSource, LiveFrame, WindowSink, run_live
+from x2face_nb.live import LiveFrame, run_live
+from x2face_nb.streams import FileSource, WindowSink
 ident = lambda frame, stamp: LiveFrame(frame, None, False, "", None, frame, stamp, 0.)
 print(json.dumps([run_live(FileSource(sys.argv[1], pace=False), ident, WindowSink()).wait(60).frames for _ in range(2)]))
 """

@@ -8,7 +8,7 @@ import pytest
 import torch
 from x2face_nb.animate import Animator
 from x2face_nb.core import file_hash
-from x2face_nb.data import sample_driving, sample_source
+from x2face_nb.samples import sample_driving, sample_source
 from x2face_nb.engine import TorchEngine
 from x2face_nb.evaluation import RECORDED, generate_methods
 from x2face_nb.render import RENDERINGS

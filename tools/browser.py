@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-from x2face_nb.data import sample_driving
+from x2face_nb.samples import sample_driving
 from x2face_nb.server import LiveServer, live_server
 from x2face_nb.video import VideoReader, encode_image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import house
 from PIL import Image
 from x2face_nb import VideoReader, animate
-from x2face_nb.data import sample_driving, sample_source
+from x2face_nb.samples import sample_driving, sample_source
 
 OUT = house.ROOT / "nbs/images/animation.webp"
 LIMIT = 3_000_000  # bytes; larger ones take too long to appear

@@ -399,14 +399,14 @@ def _sink(
     mark:bool, # draw the word "generated"
 ):
     "Where live frames go. Raises `X2FaceError` for a file that is no .mp4."
-    from x2face_nb.live import FileSink, VirtualCameraSink, WindowSink
+    from x2face_nb.streams import FileSink, VirtualCameraSink, WindowSink
     return WindowSink() if name == "window" else VirtualCameraSink(mark=mark) if name == "virtual" else FileSink(name, mark=mark)
 
 def _camera(
     what:str, # number of a camera, address of a stream, video, folder of pictures
 ):
     "Where driving frames come from."
-    from x2face_nb.live import CameraSource, FileSource, FolderSource
+    from x2face_nb.streams import CameraSource, FileSource, FolderSource
     if Path(what).is_dir(): return FolderSource(what)
     if Path(what).is_file(): return FileSource(what)
     return CameraSource(int(what) if what.isdigit() else what)
@@ -432,7 +432,7 @@ def live(
     sink = sink or "window"
     if sink not in ("window", "virtual"): _writable([Path(sink)], source, force)
     from x2face_nb.animate import Animator, source_crops
-    from x2face_nb.data import sample_source
+    from x2face_nb.samples import sample_source
     from x2face_nb.engine import make_engine
     from x2face_nb.live import LiveSession, run_live
     from x2face_nb.render import LIVE

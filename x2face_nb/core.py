@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'THIRD_PARTY', 'X2FaceError', 'read_bytes', 'parse_json', 'read_json', 'read_log', 'Config',
-           'seed_everything', 'pick_device', 'atomic_write', 'write_text', 'cache_dir', 'file_hash', 'limit',
+           'seed_everything', 'pick_device', 'machine', 'atomic_write', 'write_text', 'cache_dir', 'file_hash', 'limit',
            'third_party', 'save_tensors', 'read_header', 'load_tensors', 'require_extra']
 
 # %% ../nbs/00_core.ipynb #00-core-002
@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import random
 import re
 import reprlib
@@ -208,6 +209,14 @@ def pick_device(
     except (RuntimeError, AssertionError):
         raise X2FaceError(f"Device {name!r} is not available here; use 'cpu' or 'auto'.") from None
     return device
+
+# %% ../nbs/00_core.ipynb #00-core-231
+def machine() -> dict: # processor, cores, threads, instruction set, versions
+    "Facts about this machine, for tables and records."
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return dict(processor=gpu or platform.processor() or platform.machine(), cores=os.cpu_count(),
+                threads=torch.get_num_threads(), capability=torch.backends.cpu.get_cpu_capability(),
+                torch=torch.__version__, python=platform.python_version())
 
 # %% ../nbs/00_core.ipynb #00-core-018
 def _lock(

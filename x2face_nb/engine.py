@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'TOLERANCE', 'Engine', 'TorchEngine', 'TorchBF16Engine', 'CompiledEngine', 'ONNXEngine', 'OpenVINOEngine',
-           'OpenVINOBF16Engine', 'calibrate', 'make_engine', 'Renderer']
+           'OpenVINOBF16Engine', 'time_engines', 'make_engine', 'Renderer']
 
 # %% ../nbs/52_engine.ipynb #52-engine-002
 import importlib
@@ -26,8 +26,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .core import X2FaceError, cache_dir, file_hash, write_text
-from .data import sample_source
+from .core import X2FaceError, cache_dir, file_hash, machine, write_text
+from .samples import sample_source
 from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average, rendering, sampling_grid
 from .video import read_image, resize, to_tensor, to_uint8
 from .warp import resize_flow, warp
@@ -190,7 +190,7 @@ ENGINES = {c.name: c for c in (TorchEngine, TorchBF16Engine, CompiledEngine, ONN
 TOLERANCE = 1e-4 # largest difference of a flow to torch's for an engine that is `exact`: a hundredth of a pixel of 256
 
 # %% ../nbs/52_engine.ipynb #52-engine-036
-def calibrate(
+def time_engines(
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     engines:Iterable[str]|None=None, # names in `ENGINES`; those that are exact and start at once where None
     seconds:float=2., # how long to measure, after everything is built
@@ -226,15 +226,19 @@ def _by_name(name:str) -> type[Engine]:
     return ENGINES[name]
 
 # %% ../nbs/52_engine.ipynb #52-engine-041
-def _machine(
+def _version(
+    package:str, # name of a distribution
+) -> str|None: # its version; None where it is not installed
+    "Which version is installed."
+    try: return metadata.version(package)
+    except metadata.PackageNotFoundError: return None
+
+def _conditions(
     threads:int, # that the engine may use
-) -> dict: # what a calibration holds for
-    "This machine and what runs on it."
-    def version(p):
-        try: return metadata.version(p)
-        except metadata.PackageNotFoundError: return None
-    return dict(host=platform.node(), cpu=platform.machine(), capability=torch.backends.cpu.get_cpu_capability(), cores=os.cpu_count(), threads=threads,
-                libraries={p: version(p) for p in ("torch", "onnx", "onnxruntime", "openvino")})
+) -> dict:
+    "What a measured choice depends on: this machine, the threads and the libraries."
+    libraries = {p: _version(p) for p in ("torch", "onnx", "onnxruntime", "openvino")}
+    return machine() | dict(host=platform.node(), threads=threads, libraries=libraries)
 
 # %% ../nbs/52_engine.ipynb #52-engine-042
 def _fastest(
@@ -242,12 +246,12 @@ def _fastest(
     threads:int|None, # as in `make_engine`
 ) -> tuple[str, str]: # name, why
     "The fastest exact engine on this machine: remembered, or measured and remembered."
-    held, at = _machine(threads or _cores()), cache_dir() / "engines" / f"{file_hash(weights)}.json"
+    held, at = _conditions(threads or _cores()), cache_dir() / "engines" / f"{file_hash(weights)}.json"
     try:
         kept = json.loads(at.read_text(encoding="utf-8"))
         if kept["machine"] == held and _by_name(kept["name"]).exact: return kept["name"], str(kept["why"])
     except (OSError, ValueError, KeyError, TypeError, X2FaceError): pass
-    table = calibrate(weights, threads=threads)
+    table = time_engines(weights, threads=threads)
     table = table[table.difference < TOLERANCE]
     best, n = table.iloc[0], len(table)
     others = ", ".join(f"{r.engine} {r.ms:.1f} ms" for r in table[1:].itertuples())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLIP_68', 'MESH_68', 'N_MESH', 'Face', 'FaceDetector', 'choose_face', 'box_iou', 'FaceTrack', 'FaceTracker',
-           'SquareCrop', 'CropConfig', 'crop_of_boxes', 'still_crop', 'crop_still', 'track_crop', 'StreamCrop',
+           'SquareCrop', 'CropConfig', 'crop_of_boxes', 'still_square', 'crop_still', 'track_crop', 'StreamCrop',
            'paste_back', 'FaceLandmarks', 'MeshView', 'FaceMesh', 'mirror_order']
 
 # %% ../nbs/10_faces.ipynb #10-faces-002
@@ -197,7 +197,7 @@ def crop_of_boxes(
     return SquareCrop(float(x0 + x1)/2, float(y0 + y1)/2, float(max(config.union*max(x1 - x0, y1 - y0), config.face*typical)))
 
 # %% ../nbs/10_faces.ipynb #10-faces-032
-def still_crop(
+def still_square(
     img:np.ndarray, # uint8 RGB (H,W,3)
     detector:FaceDetector|None=None, # a new one where None
     index:int|None=None, # which face, counted from 0 at the left; None for the largest
@@ -215,7 +215,7 @@ def crop_still(
     config:CropConfig=CropConfig(), # framing
 ) -> np.ndarray:
     "The face in a picture as (size,size,3), framed as in training. Raises `X2FaceError` where there is no face."
-    return still_crop(img, detector, index, config).cut(img, size)
+    return still_square(img, detector, index, config).cut(img, size)
 
 # %% ../nbs/10_faces.ipynb #10-faces-037
 def track_crop(

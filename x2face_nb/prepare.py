@@ -23,7 +23,8 @@ from scenedetect import AdaptiveDetector, FrameTimecode
 from tqdm.auto import tqdm
 
 from .core import Config, X2FaceError, cache_dir, limit, read_json, write_text
-from .data import read_tracks, sample_driving, split_of
+from .data import read_tracks, split_of
+from .samples import sample_driving
 from .faces import CropConfig, Face, FaceDetector, FaceTrack, FaceTracker, SquareCrop, crop_of_boxes
 from .video import VideoReader, VideoWriter, resize
 

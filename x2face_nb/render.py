@@ -89,8 +89,8 @@ class EmbeddedFace:
     ) -> tuple[Tensor, Tensor|None]: # (1,3,S,S) picture, (1,2,h,w) inner field or None
         "What is sampled, and the field to compose with. Raises `X2FaceError` for another preparation."
         if render.preparation != self.preparation:
-            raise X2FaceError(f"This embedded face is {self.preparation}, but rendering {render.name!r} requires one "
-                              f"that is {render.preparation}; embed the source again for that rendering.")
+            raise X2FaceError(f"This embedded face is {self.preparation}, but rendering {render.name!r} "
+                              f"requires one that is {render.preparation}; embed the source again for it.")
         return (self.src, self.flow) if render.composed and self.src is not None else (self.face, None)
 
     def save(self,
