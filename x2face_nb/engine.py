@@ -78,7 +78,8 @@ class Engine:
         "Driving field of a crop, as the renderer's rendering and motion make it: `generate` of [24_render](24_render.ipynb) up to the last warp."
         flow = self._drive(_checked(drv), render.rendering)
         if render.motion is not None: flow = render.motion.field(flow)
-        if render.rendering.refined: flow = feedback(flow, self._drive(render.small(flow, self.drive_size), render.rendering))
+        if render.rendering.refined and (render.motion is None or render.motion.refines):
+            flow = feedback(flow, self._drive(render.small(flow, self.drive_size), render.rendering))
         return flow[0].numpy()
 
     def _drive(self, x, row): # (1,3,S,S) in [0,1] → (1,2,h,w)

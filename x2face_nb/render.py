@@ -167,6 +167,7 @@ def embed(
 # %% ../nbs/24_render.ipynb #24-render-022
 class Motion:
     "Changes the motion of a rendering. This base class changes nothing; override `field`, `final`, or both."
+    refines = True # whether refinement may follow `field`
     def field(self,
         flow:Tensor, # (B,2,h,w) driving fields of consecutive frames, before refinement
     ) -> Tensor: # (B,2,h,w)
@@ -241,5 +242,5 @@ def generate(
     picture, inner = emb.sampled(render)
     flow = drive(model, drv, render)
     if motion is not None: flow = motion.field(flow)
-    if render.refined: flow = refine(model, emb, flow, render)
+    if render.refined and (motion is None or motion.refines): flow = refine(model, emb, flow, render)
     return sample(model, picture, flow, inner, size, motion)
