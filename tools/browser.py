@@ -2,6 +2,7 @@
 import io
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -211,3 +212,43 @@ def soak(
         rows.append(dict(minute=(time.monotonic() - began)/60, kernel_mb=kernel, page_mb=page.evaluate("() => performance.memory.usedJSHeapSize")/2**20, **got))
     studio.get_by_test_id("live-start").click()
     return pd.DataFrame(rows)
+
+
+def picture_demos(
+    folder:Path, # nbs/demos
+    only:tuple=(), # names of some of them
+):
+    "Give each demo's notebook a picture of its studio as output, so that it shows something where nothing runs."
+    import base64
+    ids = {"webcam": "live-studio", "offline": "offline-studio", "explore": "explorer-root"}
+    with tempfile.TemporaryDirectory() as d:
+        for name in ids: shutil.copy(folder / f"{name}.ipynb", d)
+        with lab(Path(d), camera_file(Path(d) / "camera.mjpeg")) as (server, browser):
+            context = browser.new_context(viewport=dict(width=1180, height=700))
+            context.grant_permissions(["camera"], origin=server.url)
+            for name, testid in ids.items():
+                if only and name not in only: continue
+                page = visit(context, server, f"{name}.ipynb", "voila/render")
+                studio = page.get_by_test_id(testid)
+                studio.wait_for()
+                if name == "webcam":
+                    page.get_by_test_id("live-flow").check()
+                    start(page, frames=60)
+                if name == "offline":
+                    page.locator("[data-testid=offline-options] summary").click()
+                    page.get_by_test_id("offline-option-stop").fill("3")
+                    page.locator("[data-testid=offline-options] summary").click()
+                    page.get_by_test_id("offline-animate").click()
+                    page.wait_for_function("() => document.querySelector('[data-testid=offline-studio]').dataset.state === 'done'")
+                    page.wait_for_timeout(1500)
+                if name == "explore": page.get_by_test_id("explorer-mesh").check()
+                page.wait_for_timeout(1000)
+                jpeg = base64.b64encode(studio.screenshot(type="jpeg", quality=72)).decode()
+                nb = nbformat.read(folder / f"{name}.ipynb", 4)
+                cell = [c for c in nb.cells if c.cell_type == "code"][{"explore": -1}.get(name, 0)]
+                cell.outputs = [nbformat.v4.new_output("display_data", {"image/jpeg": jpeg, "text/plain": f"a picture of the {name} studio"})]
+                nbformat.write(nb, folder / f"{name}.ipynb")
+                page.close()
+
+
+if __name__ == "__main__": picture_demos(Path(__file__).parents[1] / "nbs/demos", tuple(sys.argv[1:]))

@@ -26,7 +26,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -102,7 +102,9 @@ def serve(
         token, command = make_home(home, bool(app)), server_command(folder, bool(app))
         if app: command += [f"--ServerApp.default_url=/voila/render/{app}", "--ServerApp.log_level=40"]
         before = {s: signal.signal(s, _ended) for s in (signal.SIGINT, signal.SIGTERM)}
-        p = subprocess.Popen([*command, *args], cwd=home, env=server_env(home), start_new_session=True)
+        with ExitStack() as stack: # the server's own lines concern nobody while it works
+            log = stack.enter_context(open(home / "log", "w")) if app else None
+            p = subprocess.Popen([*command, *args], cwd=home, env=server_env(home), start_new_session=True, stdout=log, stderr=log)
         try:
             if app: print(f"Open {_wait(p, home, token, time.monotonic() + 120).url}voila/render/{app}?token={token}\nCtrl-C ends it.", flush=True)
             return p.wait()
