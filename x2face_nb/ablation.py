@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from .augment import AugmentConfig
 from .core import Config, X2FaceError, read_json, write_text
+from .data import read_csv
 from .evaluation import interval
 from .training import TrainConfig
 from .unet import UNet
@@ -215,12 +216,17 @@ def collect(
     "All finished runs of a sweep. Raises `X2FaceError` where there is none."
     at = sorted(Path(folder).glob("*/run.json"))
     if not at: raise X2FaceError(f"{folder} holds no finished run; run the sweep first (make sweep).")
-    facts = [read_json(p) for p in at]
-    for p, f in zip(at, facts):
-        if not isinstance(f, dict) or not isinstance(f.get("run"), dict) or not {"variant", "hash"} <= f.keys(): raise X2FaceError(f"{p} is damaged; remove it, and sweep again.")
+    facts, tables = zip(*[_results(p) for p in at])
     runs = pd.json_normalize([{k: v for k, v in f.items() if k != "run"} | f["run"] for f in facts])
-    tables = [pd.read_csv(p.with_name("metrics.csv")).assign(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"]) for p, f in zip(at, facts)]
     return runs, pd.concat(tables, ignore_index=True)
+
+def _results(at:Path) -> tuple[dict, pd.DataFrame]:
+    "What a finished run wrote. Raises `X2FaceError` where it is damaged."
+    f = read_json(at)
+    if not (isinstance(f, dict) and isinstance(f.get("run"), dict) and isinstance(f["run"].get("seed"), int)
+            and isinstance(f.get("variant"), str) and isinstance(f.get("hash"), str)):
+        raise X2FaceError(f"{at} is damaged; remove it, and sweep again.")
+    return f, read_csv(at.with_name("metrics.csv")).assign(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"])
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-023
 def compare(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'THIRD_PARTY', 'X2FaceError', 'read_bytes', 'parse_json', 'read_json', 'read_log', 'Config',
-           'seed_everything', 'pick_device', 'machine', 'atomic_write', 'write_text', 'cache_dir', 'file_hash', 'limit',
-           'third_party', 'save_tensors', 'read_header', 'load_tensors', 'require_extra']
+           'seed_everything', 'pick_device', 'machine', 'atomic_write', 'write_text', 'alone', 'cache_dir', 'file_hash',
+           'limit', 'third_party', 'save_tensors', 'read_header', 'load_tensors', 'require_extra']
 
 # %% ../nbs/00_core.ipynb #00-core-002
 import dataclasses
@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -311,6 +312,20 @@ def write_text(
     "Write a text file whole or not at all."
     with atomic_write(path) as tmp: tmp.write_text(text, encoding="utf-8")
     return Path(path)
+
+# %% ../nbs/00_core.ipynb #00-core-134
+@contextmanager
+def alone(
+    lock:Path, # a file that is locked meanwhile; it stays
+    doing:str, # what only one process may do, for the message
+):
+    "Holds a lock. Raises `X2FaceError` where another process holds it, or the file cannot be written."
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0).acquire()
+    except Timeout: raise X2FaceError(f"Another process {doing}; wait for it, or choose another folder.") from None
+    except OSError as e: raise X2FaceError(f"Cannot write to {lock.parent} ({e.strerror}); choose another folder.") from None
+    with held: yield
 
 # %% ../nbs/00_core.ipynb #00-core-022
 def cache_dir() -> Path:

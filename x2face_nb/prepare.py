@@ -11,18 +11,17 @@ import hashlib
 import json
 import re
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from scenedetect import AdaptiveDetector, FrameTimecode
 from tqdm.auto import tqdm
 
-from .core import Config, X2FaceError, cache_dir, limit, read_json, write_text
+from .core import Config, X2FaceError, alone, cache_dir, limit, read_json, write_text
 from .data import read_tracks, split_of
 from .samples import sample_driving
 from .faces import CropConfig, Face, FaceDetector, FaceTrack, FaceTracker, SquareCrop, crop_of_boxes
@@ -216,19 +215,6 @@ def prepare_video(
     write_text(record, json.dumps(done, indent=1))
     return done
 
-# %% ../nbs/12_prepare.ipynb #12-prepare-124
-@contextmanager
-def _alone(
-    out:Path, # the tracks' folder
-):
-    "Holds the folder's lock. Raises `X2FaceError` where another process has it."
-    try: (out/".done").mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise X2FaceError(f"Cannot write to {out} ({e.strerror}); choose another folder.") from None
-    lock = FileLock(out/".done"/".lock", timeout=0)
-    try:
-        with lock: yield
-    except Timeout: raise X2FaceError(f"Another process prepares tracks in {out}; wait for it, or choose another folder.") from None
-
 # %% ../nbs/12_prepare.ipynb #12-prepare-125
 def _write_manifest(
     out:Path, # the tracks' folder
@@ -259,7 +245,7 @@ def prepare(
     folder, out, detector = Path(folder), Path(out), detector or FaceDetector()
     videos, others = find_videos(folder, out)
     records = []
-    with _alone(out):
+    with alone(out/".done"/".lock", f"prepares tracks in {out}"):
         for rel in tqdm(videos, desc="prepare", disable=not progress):
             records.append(prepare_video(folder, rel, out, config, detector, progress))
             if records[-1]["error"]: tqdm.write(f"Passed over: {records[-1]['error']}")

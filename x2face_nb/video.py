@@ -36,7 +36,7 @@ from torch import Tensor
 from pillow_heif import register_heif_opener
 from tqdm.auto import tqdm
 
-from .core import X2FaceError, atomic_write, write_text
+from .core import X2FaceError, alone, atomic_write, write_text
 
 # %% ../nbs/01_video.ipynb #01-video-005
 def to_tensor(
@@ -212,8 +212,9 @@ def open_media(
     "Open a file for reading. Raises `X2FaceError` for what is missing, takes too long, or is none of the listed containers."
     path, got = _readable(path), []
     allowed = dict(format_whitelist=",".join(_CONTAINERS), protocol_whitelist="file")
+    how = dict(options=dict(max_pixels=str(max_pixels())), timeout=_PATIENCE, metadata_errors="replace")
     def work():
-        try: got.append(av.open(str(path.absolute()), container_options=allowed, options=dict(max_pixels=str(max_pixels())), timeout=_PATIENCE))
+        try: got.append(av.open(str(path.absolute()), container_options=allowed, **how))
         except Exception as e: got.append(e)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -694,17 +695,16 @@ def video_to_images(
         if folder.exists() and not folder.is_dir(): raise X2FaceError(f"{folder} is a file; name a folder.")
         old = [p for p in folder.glob("*") if p.suffix.lower() in _PICTURES]
         if old and not overwrite: raise X2FaceError(f"{folder} already holds pictures; choose another folder, or say overwrite.")
-        folder.mkdir(parents=True, exist_ok=True)
         mark = folder/"incomplete"
-        mark.touch()
-        for p in [folder/"video.json", *(folder/name for name, _ in _SOUNDS), *(p for p in old if re.fullmatch(r"\d{6}", p.stem))]: p.unlink(missing_ok=True)
-        for t, frame in tqdm(r.timed(), total=r.info.frames, disable=not progress, unit="frame"):
-            (folder/f"{len(times):06d}{suffix}").write_bytes(encode_image(frame, suffix, quality))
-            times.append(t)
-        rate = as_rate(r.info.fps)
-        write_text(folder/"video.json", json.dumps(dict(fps=str(rate), fps_float=float(rate), width=r.info.width, height=r.info.height,
-            format=suffix[1:], frames=len(times), times=times, **_copy_sound(r.info.path, folder)), indent=1))
-        mark.unlink()
+        with alone(mark, f"exports to {folder}"):
+            for p in [folder/"video.json", *(folder/name for name, _ in _SOUNDS), *(p for p in old if re.fullmatch(r"\d{6}", p.stem))]: p.unlink(missing_ok=True)
+            for t, frame in tqdm(r.timed(), total=r.info.frames, disable=not progress, unit="frame"):
+                (folder/f"{len(times):06d}{suffix}").write_bytes(encode_image(frame, suffix, quality))
+                times.append(t)
+            rate = as_rate(r.info.fps)
+            write_text(folder/"video.json", json.dumps(dict(fps=str(rate), fps_float=float(rate), width=r.info.width, height=r.info.height,
+                format=suffix[1:], frames=len(times), times=times, **_copy_sound(r.info.path, folder)), indent=1))
+            mark.unlink()
     return folder
 
 # %% ../nbs/01_video.ipynb #01-video-084
