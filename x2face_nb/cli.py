@@ -40,11 +40,13 @@ def _signature(
     module, _, name = function.partition(".")
     source = Path(importlib.util.find_spec(f"x2face_nb.{module}").origin).read_text(encoding="utf-8")
     found = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
-    if isinstance(found, ast.ClassDef): found = next(n for n in found.body if getattr(n, "name", "") == "__init__")
+    if isinstance(found, ast.ClassDef):
+        found = next(n for n in found.body if getattr(n, "name", "") == "__init__")
     args = found.args
     defaults = [ast.Constant(...)]*(len(args.args) - len(args.defaults)) + args.defaults
     lines = source.splitlines()
-    return {a.arg: (ast.unparse(d), lines[a.lineno - 1].partition(" # ")[2]) for a, d in zip(args.args, defaults) if a.arg != "self"}
+    return {a.arg: (ast.unparse(d), lines[a.lineno - 1].partition(" # ")[2]) for a,
+            d in zip(args.args, defaults) if a.arg != "self"}
 
 # %% ../nbs/60_cli.ipynb #60-cli-008
 def _like(
@@ -64,7 +66,8 @@ def _asked(
     **kw, # for Typer
 ):
     "An argument or option. Whether a file can be read is for the library to find out, and to say."
-    return typer.Option(default, *flags, help=words, readable=False, **kw) if flags else typer.Argument(default, help=words, readable=False, **kw)
+    return typer.Option(default, *flags, help=words, readable=False,
+                        **kw) if flags else typer.Argument(default, help=words, readable=False, **kw)
 
 # %% ../nbs/60_cli.ipynb #60-cli-011
 _CODES = "0 done · 1 something you can mend, one sentence says what · 2 wrong usage · 70 a bug · 130 stopped by Ctrl-C · 143 by SIGTERM"
@@ -80,12 +83,16 @@ def verdict(
     if isinstance(e, KeyboardInterrupt):
         stopped = signal.Signals(e.args[0] if e.args else signal.SIGINT)
         return 128 + stopped, f"Stopped by {'Ctrl-C' if stopped == signal.SIGINT else stopped.name} before it was done."
-    if isinstance(e, MemoryError) or re.search("out of memory|allocate memory|insufficient memory", said, re.I):
+    if isinstance(e, MemoryError) or re.search("out of memory|allocate memory|insufficient "
+                                               "memory", said, re.I):
         return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
-    if isinstance(e, ImportError): return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
-    if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or re.search("os error (28|27)", said): # safetensors has words alone
+    if isinstance(e, ImportError):
+        return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
+    if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT,
+                                     errno.EFBIG) or re.search("os error (28|27)", said): # safetensors has words alone
         return 1, "The disk is full or the file too large; make room or choose another disk."
-    if isinstance(e, OSError): return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
+    if isinstance(e, OSError):
+        return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
     return 70, f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see where, and report it."
 
 # %% ../nbs/60_cli.ipynb #60-cli-014
@@ -127,8 +134,10 @@ def _version(wanted:bool):
 
 @app.callback(epilog=f"Exit codes: {_CODES}. A command's own help: x2face animate --help")
 def x2face(
-    debug:bool=typer.Option(False, "--debug", envvar="X2FACE_DEBUG", help="show tracebacks and the warnings of other packages"),
-    version:bool=typer.Option(False, "--version", "-V", callback=_version, is_eager=True, help="say which version this is"),
+    debug:bool=typer.Option(False, "--debug", envvar="X2FACE_DEBUG", help="show tracebacks and the "
+                                                                          "warnings of other packages"),
+    version:bool=typer.Option(False, "--version", "-V", callback=_version, is_eager=True,
+                              help="say which version this is"),
 ):
     "Move a face as another face moves: X2Face for pictures, videos and cameras."
     _show_notes(debug)
@@ -144,7 +153,8 @@ def _say(
     **facts, # what → its value
 ):
     "Plain lines on stdout."
-    for k, v in facts.items(): typer.echo(f"{k:<{max(map(len, facts))}}  {f'{v:.5g}' if isinstance(v, float) else v}")
+    for k, v in facts.items():
+        typer.echo(f"{k:<{max(map(len, facts))}}  {f'{v:.5g}' if isinstance(v, float) else v}")
 
 def _bars() -> bool: return sys.stderr.isatty()
 
@@ -160,11 +170,14 @@ def _writable(
     from x2face_nb.core import X2FaceError
     for out in filter(None, outs):
         for p in sources:
-            if out.exists() and p.exists() and out.samefile(p): raise X2FaceError(f"{out} would be overwritten by its own result; choose another name.")
-        if out.exists() and not force and out.is_file(): raise X2FaceError(f"{out} exists; choose another name, or replace it with --force.")
+            if out.exists() and p.exists() and out.samefile(p):
+                raise X2FaceError(f"{out} would be overwritten by its own result; choose another name.")
+        if out.exists() and not force and out.is_file():
+            raise X2FaceError(f"{out} exists; choose another name, or replace it with --force.")
         if out.is_dir(): raise X2FaceError(f"{out} is a folder; add the name of a file.")
         folder = next(p for p in out.absolute().parents if p.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK)): raise X2FaceError(f"{folder} cannot be written to; choose another folder for {out.name}.")
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise X2FaceError(f"{folder} cannot be written to; choose another folder for {out.name}.")
 
 # %% ../nbs/60_cli.ipynb #60-cli-024
 _device = _like("animate.animate.device", "--device")
@@ -175,7 +188,8 @@ def _animation(made):
     still = made.path.suffix.lower() in (".png", ".jpg", ".jpeg")
     embed = dict(embed="found in the cache" if getattr(made, "cached", False) else f"{made.embed_ms:.1f} ms")
     if still: return _say(picture=made.path, **embed)
-    _say(video=made.path, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second", everything=f"{made.total_fps:.1f} frames a second")
+    _say(video=made.path, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
+         everything=f"{made.total_fps:.1f} frames a second")
 
 @_command("x2face animate me.jpg talk.mp4 -o me-talks.mp4 --compare")
 def animate(
@@ -192,7 +206,8 @@ def animate(
     source_face:int=_like("animate.animate.source_face", "--source-face"),
     driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
     batch:int=_like("animate.animate.batch", "--batch"),
-    render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by default", "--render", metavar="NAME"),
+    render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by "
+                            "default", "--render", metavar="NAME"),
     motion:str=_asked(None, "relative (the default), absolute or paper", "--motion", metavar="NAME"),
     gain:float=_asked(None, "strength of relative motion", "--gain"),
     expression:bool=_asked(True, "move lids and mouth of the source", "--expression/--no-expression"),
@@ -231,7 +246,8 @@ def embed(
     from x2face_nb.animate import Animator, source_crops
     from x2face_nb.core import X2FaceError
     from x2face_nb.video import write_image
-    if out.suffix != ".safetensors": raise X2FaceError(f"An embedded face is a .safetensors file; name {out} so.")
+    if out.suffix != ".safetensors":
+        raise X2FaceError(f"An embedded face is a .safetensors file; name {out} so.")
     animator = Animator(weights, device, cache=False)
     emb = animator.embed([crop for crop, _, _ in source_crops(sources, size, source_face)])
     if picture: write_image(picture, emb.picture())
@@ -255,7 +271,8 @@ def motion(
     _writable([out], [driving], force)
     from x2face_nb.animate import Animator, read_motion
     from x2face_nb.core import X2FaceError
-    if out.suffix != ".safetensors": raise X2FaceError(f"A motion template is a .safetensors file; name {out} so.")
+    if out.suffix != ".safetensors":
+        raise X2FaceError(f"A motion template is a .safetensors file; name {out} so.")
     animator = Animator(weights, device, cache=False)
     template, _ = read_motion(driving, animator, fps, start, stop, driving_face, progress=_bars())
     template.save(out)
@@ -272,7 +289,8 @@ def demo(
     "Animate a sample portrait with a sample conversation."
     from x2face_nb.animate import demo as run
     made = run(out, seconds, start, weights, _bars())
-    _say(video=out/"demo.mp4", generated=out/"generated.mp4", strip=out/"strip.png", figures=out/"figures.json", frames=made["frames"], embed=f"{made['embed_ms']} ms", drive=f"{made['drive_fps']} frames a second",
+    _say(video=out/"demo.mp4", generated=out/"generated.mp4", strip=out/"strip.png", figures=out/"figures.json",
+         frames=made["frames"], embed=f"{made['embed_ms']} ms", drive=f"{made['drive_fps']} frames a second",
          everything=f"{made['total_fps']} frames a second")
 
 # %% ../nbs/60_cli.ipynb #60-cli-034
@@ -312,7 +330,8 @@ def config(
     recipe:str=_asked(None, "a training recipe, whose values are shown instead of the defaults", "--recipe"),
 ):
     "List what --set can change: key, value, meaning; and the training recipes."
-    if command not in ("train", "prepare", "sweep"): raise typer.BadParameter("it is train, prepare or sweep", param_hint="COMMAND")
+    if command not in ("train", "prepare", "sweep"):
+        raise typer.BadParameter("it is train, prepare or sweep", param_hint="COMMAND")
     if command == "prepare": from x2face_nb.prepare import PrepareConfig as Kind
     elif command == "sweep": from x2face_nb.ablation import Run as Kind
     else: from x2face_nb.training import RECIPES, TrainConfig as Kind, recipe as named
@@ -323,16 +342,19 @@ def config(
 # %% ../nbs/60_cli.ipynb #60-cli-037
 @_command("x2face train tracks --out runs/a --recipe live --set steps=2000 --set augment.flip=true")
 def train(
-    data:Path=_asked(..., "tracks: a folder with manifest.csv, as `x2face prepare` makes, or in VoxCeleb's layout"),
+    data:Path=_asked(..., "tracks: a folder with manifest.csv, as `x2face prepare` makes, or in "
+                          "VoxCeleb's layout"),
     out:Path=_asked(..., "the run's folder; a run found there is carried on", "--out", "-o"),
-    recipe:str=_asked(None, "recipe to begin with: paper, or live, which it is without this option and --config", "--recipe"),
+    recipe:str=_asked(None, "recipe to begin with: paper, or live, which it is without this option and "
+                            "--config", "--recipe"),
     config:Path=_asked(None, "JSON file to begin with instead, as the config.json of a run", "--config"),
     settings:list[str]=_settings,
     init:Path=_asked(None, "weights to start from, of the same model; random ones without it", "--init"),
     device:str=_device,
 ):
     "Train a model. Ctrl-C and SIGTERM end a run after the step in progress, and the same command carries it on."
-    if recipe and config: raise typer.BadParameter("give --recipe or --config, not both", param_hint="--config")
+    if recipe and config:
+        raise typer.BadParameter("give --recipe or --config, not both", param_hint="--config")
     from x2face_nb.core import X2FaceError
     from x2face_nb.training import TrainConfig, Trainer, recipe as named
     cfg = _configured(TrainConfig.from_json(config) if config else named(recipe or "live"), settings)
@@ -356,7 +378,8 @@ def prepare(
     _say(manifest=run(folder, out, _configured(PrepareConfig(), settings), progress=_bars()))
 
 # %% ../nbs/60_cli.ipynb #60-cli-043
-@_command("x2face sweep --data tracks --out results/ablation --variant unet_l1 --variant unet3plus_l1 --set steps=2000")
+@_command("x2face sweep --data tracks --out results/ablation --variant unet_l1 --variant unet3plus_l1 "
+          "--set steps=2000")
 def sweep(
     out:Path=_like("ablation.sweep.folder", "--out", "-o"),
     data:Path=_asked(None, "tracks; the sample films without it", "--data"),
@@ -369,7 +392,8 @@ def sweep(
     from x2face_nb.ablation import Run, grid, sweep as execute
     table = execute(grid(seeds, variants, _configured(Run(), settings)), out, data or "", address, _bars())
     _say(**{state: int(n) for state, n in table.state.value_counts().items()}, table=out/"sweep.csv")
-    for r in table[table.state == "failed"].itertuples(): typer.echo(f"x2face: {r.name} failed: {r.error}", err=True)
+    for r in table[table.state == "failed"].itertuples():
+        typer.echo(f"x2face: {r.name} failed: {r.error}", err=True)
     if (table.state == "failed").any(): raise typer.Exit(1)
 
 # %% ../nbs/60_cli.ipynb #60-cli-046
@@ -412,7 +436,8 @@ def _open(
     raise typer.Exit(open_studio(name, *args, theme=theme))
 
 _theme = lambda: _asked("light", "look of the page: light or dark", "--theme")
-_browser = lambda: _asked(True, "open the browser; the address is printed in any case", "--browser/--no-browser")
+_browser = lambda: _asked(True, "open the browser; the address is printed in any "
+                                "case", "--browser/--no-browser")
 _port = lambda: _asked(None, "port on this machine; a free one by default", "--port")
 
 # %% ../nbs/60_cli.ipynb #60-cli-076
@@ -432,23 +457,25 @@ def _sink(
 ):
     "Where live frames go. Raises `X2FaceError` for a file that is no .mp4."
     from x2face_nb.streams import FileSink, VirtualCameraSink, WindowSink
-    return WindowSink() if name == "window" else VirtualCameraSink(mark=mark) if name == "virtual" else FileSink(name, mark=mark)
+    if name == "window": return WindowSink()
+    return VirtualCameraSink(mark=mark) if name == "virtual" else FileSink(name, mark=mark)
 
 def _camera(
     what:str, # number of a camera, address of a stream, video, folder of pictures
 ):
     "Where driving frames come from."
-    from x2face_nb.streams import CameraSource, FileSource, FolderSource
-    if Path(what).is_dir(): return FolderSource(what)
-    if Path(what).is_file(): return FileSource(what)
-    return CameraSource(int(what) if what.isdigit() else what)
+    from x2face_nb.streams import CameraSource, open_source
+    return open_source(what) if what.isdigit() or Path(what).exists() else CameraSource(what)
 
 # %% ../nbs/60_cli.ipynb #60-cli-078
 @_command("x2face live --source me.jpg --camera 0 --sink virtual")
 def live(
-    source:list[Path]=_asked([], "picture of the face to move, or an embedded face; may be repeated for one person; a sample by default", "--source"),
-    camera:str=_asked(None, "without a browser: number of a camera, address of a stream, a video, or a folder of pictures", "--camera"),
-    sink:str=_asked(None, "without a browser: window, virtual (a camera for other programs) or an .mp4 to write", "--sink"),
+    source:list[Path]=_asked([], "picture of the face to move, or an embedded face; may be repeated for "
+                                 "one person; a sample by default", "--source"),
+    camera:str=_asked(None, "without a browser: number of a camera, address of a stream, a video, or a "
+                            "folder of pictures", "--camera"),
+    sink:str=_asked(None, "without a browser: window, virtual (a camera for other programs) or an .mp4 "
+                          "to write", "--sink"),
     mirror:bool=_asked(True, "move as a mirror image would", "--mirror/--no-mirror"),
     mark:bool=_asked(True, "draw the word generated, where frames leave this window", "--mark/--no-mark"),
     size:int=_like("live.LiveSession.size", "--size"),
@@ -473,7 +500,8 @@ def live(
     emb = animator.load(files[0]) if ready else animator.embed([crop for crop, _, _ in source_crops(files)])
     with LiveSession(emb, make_engine(engine, weights), size, mirror) as session:
         loop = run_live(_camera(camera or "0"), session, _sink(sink, mark), block=True)
-        _say(frames=loop.ledger.frames, skipped=loop.ledger.dropped, rate=f"{loop.ledger.fps():.1f} frames a second")
+        _say(frames=loop.ledger.frames, skipped=loop.ledger.dropped,
+             rate=f"{loop.ledger.fps():.1f} frames a second")
 
 # %% ../nbs/60_cli.ipynb #60-cli-049
 def _flat(
@@ -481,14 +509,16 @@ def _flat(
     at:str="", # where it stands
 ) -> dict: # one level, keys joined by dots
     "A nested dict as one level."
-    return {k: v for key, x in d.items() for k, v in (_flat(x, f"{at}{key}.") if isinstance(x, dict) else {f"{at}{key}": x}).items()}
+    return {k: v for key, x in d.items() for k,
+            v in (_flat(x, f"{at}{key}.") if isinstance(x, dict) else {f"{at}{key}": x}).items()}
 
 def _model_facts(cfg) -> dict:
     "Size of a model, from its configuration."
     from x2face_nb.x2face import PRESETS, blueprint
     name = next((f"preset {k}" for k, v in PRESETS.items() if v == cfg), f"configuration {cfg.hash}")
     rows = blueprint(cfg).table(cfg.embed_size)
-    return dict(model=name) | {r["network"]: f"{r['params_M']:.2f} M parameters, {r['GMACs']:.2f} GMACs at {cfg.embed_size}×{cfg.embed_size}" for r in rows}
+    return dict(model=name) | {r["network"]: f"{r['params_M']:.2f} M parameters, {r['GMACs']:.2f} GMACs "
+                                             f"at {cfg.embed_size}×{cfg.embed_size}" for r in rows}
 
 def _tensor_facts(path:Path) -> dict:
     "What a .safetensors file is. Raises `X2FaceError` for a damaged or foreign one."
@@ -498,19 +528,23 @@ def _tensor_facts(path:Path) -> dict:
     kind = meta.get("format", "")
     if kind == FORMAT:
         cfg, info = read_model_info(path)
-        return dict(kind="weights", **_model_facts(cfg)) | {k: v for k, v in _flat(info).items() if not k.startswith("recipe.model.")}
+        return dict(kind="weights", **_model_facts(cfg)) | {k: v for k, v in _flat(info).items()
+                                                            if not k.startswith("recipe.model.")}
     if kind.startswith("embedded_face"):
         h, w = (*shapes.get("face", ()), 0, 0)[2:4]
-        return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several", weights=meta.get("weights", "unknown"))
+        return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several",
+                    weights=meta.get("weights", "unknown"))
     if "state" in meta:
         state = parse_json(meta["state"], path)
         try:
             cfg, model = state["config"], X2FaceConfig.from_dict(state["config"]["model"])
             step, hours = f"{state['step']:d} of {cfg['steps']:d}", f"{state['seconds']/3600:.2f}"
-        except (KeyError, TypeError, ValueError): raise X2FaceError(f"{path} is a damaged checkpoint; remove it to start the run again.") from None
+        except (KeyError, TypeError, ValueError):
+            raise X2FaceError(f"{path} is a damaged checkpoint; remove it to start the run again.") from None
         return dict(kind="checkpoint", step=step, hours=hours, **_model_facts(model),
                     **_flat({k: v for k, v in cfg.items() if k not in ("model", "steps")}))
-    raise X2FaceError(f"{path} holds tensors, but neither weights nor a checkpoint nor an embedded face of this package.")
+    raise X2FaceError(f"{path} holds tensors, but neither weights nor a checkpoint nor an embedded face "
+                      f"of this package.")
 
 # %% ../nbs/60_cli.ipynb #60-cli-050
 def _folder_facts(path:Path) -> dict:
@@ -518,17 +552,25 @@ def _folder_facts(path:Path) -> dict:
     from x2face_nb.core import X2FaceError, read_json, read_log
     checkpoint, log = path/"checkpoint.safetensors", path/"log.jsonl"
     if checkpoint.is_file():
-        val = next((x["val"] for x in reversed(read_log(log)) if isinstance(x.get("val"), dict)), {}) if log.is_file() else {}
+        val = next((x["val"] for x in reversed(read_log(log)) if isinstance(x.get("val"), dict)),
+                   {}) if log.is_file() else {}
         facts = _tensor_facts(checkpoint)
-        return facts | dict(kind="run, finished" if (path/"weights.safetensors").is_file() else "run, not finished") | _flat(dict(val=val))
+        return facts | dict(kind="run, finished"
+                            if (path/"weights.safetensors").is_file() else "run, not finished") | _flat(dict(val=val))
     if (path/"video.json").is_file():
         d = read_json(path/"video.json")
-        try: return dict(kind="pictures of a video", frames=d["frames"], size=f"{d['width']}×{d['height']}", fps=d["fps"], audio=d["audio"] or "none")
-        except (KeyError, TypeError): raise X2FaceError(f"{path/'video.json'} is damaged; export the video again with --overwrite.") from None
+        try:
+            return dict(kind="pictures of a video", frames=d["frames"], size=f"{d['width']}×{d['height']}",
+                        fps=d["fps"], audio=d["audio"] or "none")
+        except (KeyError, TypeError):
+            raise X2FaceError(f"{path/'video.json'} is damaged; export the video again with "
+                              f"--overwrite.") from None
     from x2face_nb.data import SPLITS, read_tracks
     try: tracks = read_tracks(path)
-    except X2FaceError as e: raise X2FaceError(f"{path} is neither a run's folder nor one of tracks: {e}") from None
-    return dict(kind="tracks") | {s: f"{len(of)} tracks of {len({t.ident for t in of})} identities" for s in SPLITS if (of := [t for t in tracks if t.split == s])}
+    except X2FaceError as e:
+        raise X2FaceError(f"{path} is neither a run's folder nor one of tracks: {e}") from None
+    return dict(kind="tracks") | {s: f"{len(of)} tracks of {len({t.ident for t in of})} "
+                                     f"identities" for s in SPLITS if (of := [t for t in tracks if t.split == s])}
 
 def describe(
     path:str|Path, # any file or folder
@@ -554,7 +596,8 @@ def _installation() -> dict:
     device = pick_device("auto")
     try:
         path = pretrained_path()
-        packaged = dict(weights=path) | {f"weights.{k}": v for k, v in read_model_info(path)[1].items() if not isinstance(v, dict)}
+        packaged = dict(weights=path) | {f"weights.{k}": v for k, v in read_model_info(path)[1].items()
+                                         if not isinstance(v, dict)}
     except X2FaceError as e: packaged = dict(weights=e)
     return {"x2face_nb": __version__, "Python": platform.python_version(), "system": platform.platform(),
             **{p: metadata.version(p) for p in ("torch", "av", "opencv-python", "accelerate")},
@@ -563,7 +606,8 @@ def _installation() -> dict:
 
 @_command("x2face info runs/a/weights.safetensors")
 def info(
-    path:Path=_asked(None, "video, picture, weights, embedded face, checkpoint, a run's folder, tracks; none for this installation"),
+    path:Path=_asked(None, "video, picture, weights, embedded face, checkpoint, a run's folder, tracks; "
+                           "none for this installation"),
 ):
     "Say what a file is; without one, what is installed here."
     _say(**(describe(path) if path else _installation()))
@@ -580,7 +624,8 @@ def _send_again(
 
 def main():
     "The console script `x2face`."
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL: signal.signal(signal.SIGINT, signal.default_int_handler) # `__main__` changed it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler) # `__main__` changed it
     signal.signal(signal.SIGTERM, _interrupt)
     sys.unraisablehook = _send_again
     app(prog_name="x2face")

@@ -42,9 +42,11 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
         return super().connect()
 
 # %% ../nbs/56_server.ipynb #56-server-007
-_LAB = ("jupyterlab", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly")
-_APP = ("jupyter_server", "--ServerApp.jpserver_extensions={'voila.server_extension': True, 'jupyterlab': False, 'notebook': False}",
-        "--ServerApp.terminals_enabled=False", "--VoilaConfiguration.allow_theme_override=YES", "--MappingKernelManager.cull_idle_timeout=900")
+_LAB = ("jupyterlab", "--LabApp.news_url=None", "--LabApp.extension_manager=readonly",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
+_APP = ("jupyter_server", "--ServerApp.terminals_enabled=False", "--MappingKernelManager.cull_idle_timeout=900",
+        "--VoilaConfiguration.allow_theme_override=YES",
+        "--ServerApp.jpserver_extensions={'voila.server_extension': True, 'jupyterlab': False, 'notebook': False}")
 
 def server_command(
     folder:str|Path=".", # that the server shows
@@ -52,14 +54,18 @@ def server_command(
     nodelay:bool=True, # use `NoDelayConnection`; False: as Jupyter comes
 ) -> list[str]: # the program and its arguments
     "How a server is started. With -P, Python imports nothing from the current folder."
-    args = [sys.executable, "-P", "-m", *(_APP if app else _LAB), f"--ServerApp.root_dir={Path(folder).absolute()}",
+    args = [sys.executable, "-P", "-m", *(_APP if app else _LAB),
+            f"--ServerApp.root_dir={Path(folder).absolute()}",
             "--ServerApp.ip=127.0.0.1", "--ServerApp.allow_remote_access=False"]
-    if nodelay: args.append(f"--ServerApp.kernel_websocket_connection_class=x2face_nb.server.{NoDelayConnection.__name__}")
+    if nodelay:
+        connection = f"x2face_nb.server.{NoDelayConnection.__name__}"
+        args.append(f"--ServerApp.kernel_websocket_connection_class={connection}")
     if hasattr(os, "geteuid") and os.geteuid() == 0: args.append("--allow-root")
     return args
 
 # %% ../nbs/56_server.ipynb #56-server-010
-_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob: ws://127.0.0.1:* ws://localhost:*; frame-ancestors 'self'"
+_POLICY = ("default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; "
+           "connect-src 'self' data: blob: ws://127.0.0.1:* ws://localhost:*")
 
 def make_home(
     home:Path, # a private, empty folder
@@ -68,8 +74,10 @@ def make_home(
     "Write the configuration of a server that starts in `home`."
     token, config = secrets.token_hex(16), {"allow_origin": ""}
     if app: config["tornado_settings"] = {"headers": {"Content-Security-Policy": _POLICY}}
-    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}} # asks whether news are wanted
-    files = {"config/jupyter_server_config.json": {"IdentityProvider": {"token": token, "hashed_password": ""}, "ServerApp": config},
+    # asks whether news are wanted
+    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    identity = {"token": token, "hashed_password": ""}
+    files = {"config/jupyter_server_config.json": {"IdentityProvider": identity, "ServerApp": config},
              "config/labconfig/page_config.json": quiet}
     for name, data in files.items():
         (home/name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +89,14 @@ def server_env(
     home:Path, # as `make_home` left it
     nodelay:bool=True, # as in `server_command`
 ) -> dict[str, str]:
-    "The environment of a server; its kernels inherit it, and X2FACE_NODELAY tells `LiveStudio` that the connection is fast."
-    kept = {k: v for k, v in os.environ.items() if k not in ("X2FACE_NODELAY", "JUPYTER_TOKEN", "JUPYTER_TOKEN_FILE", "JUPYTER_CONFIG_PATH")}
+    "The environment of a server and its kernels; X2FACE_NODELAY tells `LiveStudio` that it is fast."
+    kept = {k: v for k, v in os.environ.items()
+            if k not in ("X2FACE_NODELAY", "JUPYTER_TOKEN", "JUPYTER_TOKEN_FILE", "JUPYTER_CONFIG_PATH")}
     config = os.environ.get("JUPYTER_CONFIG_DIR") or Path.home()/".jupyter"
     look = os.environ.get("JUPYTERLAB_SETTINGS_DIR") or f"{config}/lab/user-settings"
-    return kept | dict(JUPYTER_CONFIG_DIR=f"{home}/config", JUPYTER_RUNTIME_DIR=f"{home}/runtime", JUPYTER_PREFER_ENV_PATH="no",
-                       JUPYTERLAB_SETTINGS_DIR=look, **dict(X2FACE_NODELAY="1") if nodelay else {})
+    own = dict(JUPYTER_CONFIG_DIR=f"{home}/config", JUPYTER_RUNTIME_DIR=f"{home}/runtime",
+               JUPYTER_PREFER_ENV_PATH="no", JUPYTERLAB_SETTINGS_DIR=look)
+    return kept | own | (dict(X2FACE_NODELAY="1") if nodelay else {})
 
 # %% ../nbs/56_server.ipynb #56-server-012
 def _ended(signum, frame): raise KeyboardInterrupt
@@ -96,7 +106,7 @@ def serve(
     *args:str, # further arguments of the server, such as --no-browser or --ServerApp.port=9000
     app:str|None=None, # a notebook of the folder, shown as a page by Voilà; None for JupyterLab
 ) -> int: # the server's exit code; 0 after Ctrl-C
-    "Run a server and open the browser, until Ctrl-C or SIGTERM. Raises `X2FaceError` where it does not start."
+    "Run a server and open the browser, until Ctrl-C or SIGTERM. Raises `X2FaceError`."
     with tempfile.TemporaryDirectory(prefix="x2face-server-", ignore_cleanup_errors=True) as home:
         home = Path(home)
         token, command = make_home(home, bool(app)), server_command(folder, bool(app))
@@ -104,9 +114,12 @@ def serve(
         before = {s: signal.signal(s, _ended) for s in (signal.SIGINT, signal.SIGTERM)}
         with ExitStack() as stack: # the server's own lines concern nobody while it works
             log = stack.enter_context(open(home / "log", "w")) if app else None
-            p = subprocess.Popen([*command, *args], cwd=home, env=server_env(home), start_new_session=True, stdout=log, stderr=log)
+            p = subprocess.Popen([*command, *args], cwd=home, env=server_env(home), start_new_session=True,
+                                 stdout=log, stderr=log)
         try:
-            if app: print(f"Open {_wait(p, home, token, time.monotonic() + 120).url}voila/render/{app}?token={token}\nCtrl-C ends it.", flush=True)
+            if app:
+                url = _wait(p, home, token, time.monotonic() + 120).url
+                print(f"Open {url}voila/render/{app}?token={token}\nCtrl-C ends it.", flush=True)
             return p.wait()
         except KeyboardInterrupt: return 0
         finally:
@@ -159,7 +172,8 @@ class LiveServer:
     ):
         "What the server's REST interface answers. Raises `urllib.error.URLError`."
         body = None if data is None else json.dumps(data).encode()
-        request = urllib.request.Request(self.url + path, body, {"Authorization": f"token {self.token}", "Content-Type": "application/json"}, method=method)
+        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as r: return json.loads(r.read() or "null")
 
 # %% ../nbs/56_server.ipynb #56-server-015
@@ -171,13 +185,16 @@ def live_server(
     app:bool=False, # as in `server_command`
     timeout:float=120., # seconds until it has to answer
 ):
-    "Yields a running `LiveServer`; its kernels and itself end with the block. Raises `X2FaceError` where it does not start."
+    "Yields a running `LiveServer`; it ends with the block, and so do its kernels. Raises `X2FaceError`."
     with tempfile.TemporaryDirectory(prefix="x2face-server-", ignore_cleanup_errors=True) as home:
         home = Path(home)
         token = make_home(home, app)
-        env = server_env(home, nodelay) | dict(JUPYTER_DATA_DIR=f"{home}/data", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings", JUPYTERLAB_WORKSPACES_DIR=f"{home}/workspaces")
+        env = server_env(home, nodelay) | dict(
+            JUPYTER_DATA_DIR=f"{home}/data", JUPYTERLAB_SETTINGS_DIR=f"{home}/settings",
+            JUPYTERLAB_WORKSPACES_DIR=f"{home}/workspaces")
         command = [*server_command(folder, app, nodelay), "--no-browser", "--ServerApp.port=0", *args]
-        with open(home / "log", "w") as log: p = subprocess.Popen(command, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        with open(home / "log", "w") as log:
+            p = subprocess.Popen(command, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try: yield _wait(p, home, token, time.monotonic() + timeout)
         finally: _end(p)
 
@@ -190,9 +207,11 @@ def _wait(p:subprocess.Popen, home:Path, token:str, until:float) -> LiveServer:
                 server = LiveServer(json.loads(f.read_text())["url"], token, p.pid)
                 server.get("api/status")
                 return server
-            except (ValueError, urllib.error.URLError, ConnectionError): pass # half written, or not listening yet
+            except (ValueError, urllib.error.URLError, ConnectionError):
+                pass # half written, or not listening yet
         time.sleep(.1)
     from x2face_nb.core import X2FaceError
     log = home / "log"
     said = log.read_text().strip().splitlines() if log.exists() else []
-    raise X2FaceError(f"The server did not start{f' ({said[-1]})' if said else ''}; try `jupyter server` by hand.")
+    raise X2FaceError(f"The server did not start{f' ({said[-1]})' if said else ''}; try `jupyter server` "
+                      f"by hand.")
