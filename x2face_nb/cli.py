@@ -299,13 +299,19 @@ def _configured(
     settings:list[str], # "key=value"; dots reach into nested configurations
 ):
     "The configuration with some values changed. Raises `X2FaceError` where it refuses one."
+    return base.replace(**_changes(settings))
+
+def _changes(
+    settings:list[str], # "key=value"; dots reach into nested configurations
+) -> dict: # as `Config.replace` takes them
+    "Parse the values of --set."
     changes = {}
     for s in settings:
         key, eq, value = s.partition("=")
         if not eq: raise typer.BadParameter(f"{s!r} is not key=value", param_hint="--set")
         try: changes[key.strip().replace(".", "__")] = json.loads(value)
         except json.JSONDecodeError: changes[key.strip().replace(".", "__")] = value
-    return base.replace(**changes)
+    return changes
 
 _settings = _asked([], "change a value of the configuration; may be repeated", "--set", metavar="KEY=VALUE")
 
@@ -334,7 +340,9 @@ def config(
         raise typer.BadParameter("it is train, prepare or sweep", param_hint="COMMAND")
     if command == "prepare": from x2face_nb.prepare import PrepareConfig as Kind
     elif command == "sweep": from x2face_nb.ablation import Run as Kind
-    else: from x2face_nb.training import RECIPES, TrainConfig as Kind, recipe as named
+    else:
+        from x2face_nb.recipes import RECIPES, recipe as named
+        from x2face_nb.training import TrainConfig as Kind
     rows = _keys(named(recipe) if recipe and command == "train" else Kind())
     for key, value, words in rows: typer.echo(f"{key}={json.dumps(value)}\n    {words}".rstrip())
     if command == "train": typer.echo(f"\nRecipes: {', '.join(RECIPES)}.")
@@ -345,26 +353,27 @@ def train(
     data:Path=_asked(..., "tracks: a folder with manifest.csv, as `x2face prepare` makes, or in "
                           "VoxCeleb's layout"),
     out:Path=_asked(..., "the run's folder; a run found there is carried on", "--out", "-o"),
-    recipe:str=_asked(None, "recipe to begin with: paper, or live, which it is without this option and "
-                            "--config", "--recipe"),
+    recipe:str=_asked(None, "recipe to begin with: paper, live (the default), or another stage of the "
+                            "release", "--recipe"),
+    stages:str=_asked(None, "train all stages of a recipe one after the other: release, as the packaged "
+                            "weights were", "--stages"),
     config:Path=_asked(None, "JSON file to begin with instead, as the config.json of a run", "--config"),
     settings:list[str]=_settings,
     init:Path=_asked(None, "weights to start from, of the same model; random ones without it", "--init"),
     device:str=_device,
 ):
     "Train a model. Ctrl-C and SIGTERM end a run after the step in progress, and the same command carries it on."
-    if recipe and config:
-        raise typer.BadParameter("give --recipe or --config, not both", param_hint="--config")
-    from x2face_nb.core import X2FaceError
-    from x2face_nb.training import TrainConfig, Trainer, recipe as named
+    if sum(map(bool, (recipe, config, stages))) > 1:
+        raise typer.BadParameter("give one of --recipe, --config and --stages", param_hint="--recipe")
+    from x2face_nb.recipes import recipe as named, train_stages
+    from x2face_nb.training import TrainConfig, Trainer
+    if stages:
+        _say(weights=train_stages(stages, data, out, device, init, _changes(settings), _bars(), typer.echo))
+        return
     cfg = _configured(TrainConfig.from_json(config) if config else named(recipe or "live"), settings)
     trainer = Trainer(cfg, data, out, device, init, _bars())
     if trainer.step: typer.echo(f"Carrying on from step {trainer.step} of {cfg.steps}.")
-    try: path = trainer.fit()
-    except X2FaceError as e:
-        if trainer.should_stop: e.signum = trainer.should_stop
-        raise
-    _say(weights=path, steps=trainer.step, configuration=cfg.hash)
+    _say(weights=trainer.fit(), steps=trainer.step, configuration=cfg.hash)
 
 # %% ../nbs/60_cli.ipynb #60-cli-040
 @_command("x2face prepare my-videos --out tracks --set size=128")
