@@ -35,7 +35,7 @@ audit: .venv/.python ## look for known vulnerabilities of the pins; writes build
 lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
-SWEEP := results/$(if $(DATA),ablation,sweep)
+SWEEP := results/$(if $(DATA),study/ablation,sweep)
 STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 800 -p batch_size 16 -p every 20 -p variants "")
 sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or DATA=FOLDER for a night
 	@mkdir -p $(SWEEP)
@@ -43,11 +43,11 @@ sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or
 	$(BIN)/papermill nbs/experiments/report.ipynb $(SWEEP)/report.ipynb -p results $(SWEEP) -p tables $(SWEEP)
 	@echo "The report is $(SWEEP)/report.ipynb"
 
-bench: .venv/.dev ## measure this machine; writes results/benchmark/, results/engines/ and results/live/
-	@mkdir -p results/benchmark results/engines results/live
-	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/benchmark/benchmark.ipynb -p results results/benchmark -p repeats 60
-	$(BIN)/papermill nbs/experiments/engines.ipynb results/engines/engines.ipynb -p results results/engines -p repeats 60 -p presets "live paper" -p compiled True
-	$(BIN)/papermill nbs/experiments/live.ipynb results/live/live.ipynb -p results results/live
+bench: .venv/.dev ## measure this machine; writes results/speed/benchmark/, results/speed/engines/ and results/speed/live/
+	@mkdir -p results/speed/benchmark results/speed/engines results/speed/live
+	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/speed/benchmark/benchmark.ipynb -p results results/speed/benchmark -p repeats 60
+	$(BIN)/papermill nbs/experiments/engines.ipynb results/speed/engines/engines.ipynb -p results results/speed/engines -p repeats 60 -p presets "live paper" -p compiled True
+	$(BIN)/papermill nbs/experiments/live.ipynb results/speed/live/live.ipynb -p results results/speed/live
 
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export
