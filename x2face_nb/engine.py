@@ -324,10 +324,11 @@ class Renderer:
     @torch.inference_mode()
     def __call__(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
+        img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture, such as another expression
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         "Generated frame. Raises `X2FaceError` for what is no flow."
         at = (sampling_grid(_field(flow), self._inner, self.motion) + 1) * ((self.img.shape[0] - 1) / 2)
-        return self.sample(self.img, self._enlarged(at, self.size)[0].numpy(), self.padding)
+        return self.sample(self.img if img is None else img, self._enlarged(at, self.size)[0].numpy(), self.padding)
 
     @torch.inference_mode()
     def small(self,

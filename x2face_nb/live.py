@@ -19,6 +19,7 @@ import pandas as pd
 from .core import X2FaceError
 from .engine import Engine, make_engine
 from .faces import Face, FaceDetector, SquareCrop, StreamCrop
+from .motion import LiveMotion, MotionConfig
 from .render import LIVE, EmbeddedFace, Motion, Rendering, rendering
 from .video import resize
 
@@ -185,21 +186,30 @@ class LiveSession:
         follower:FaceFollower|None=None, # finds and follows the face; a new one where None
         ledger:Ledger|None=None, # takes the times of crop, drive and warp; a new one where None
         render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
-        motion:Motion|None=None, # changes the motion; may be set at any time
+        motion:Motion|MotionConfig|str|None=None, # a row of `MOTIONS`, its name, or what else changes the motion; may be set
     ):
         self._lock, self._flow, self._engine = threading.Lock(), None, engine if isinstance(engine, Engine) else make_engine(engine or "auto")
+        self._emb = self._made = self._now = None
         self.mirror, self.ledger, self._follower = mirror, ledger or Ledger(), follower or FaceFollower()
         self.rendering, self._motion = rendering(render), motion
         self._set(emb, size)
+
+    def _moves(self, emb):
+        "The motion of an embedded face: a configuration becomes a `LiveMotion`."
+        if not isinstance(self._motion, (str, MotionConfig)): return self._motion
+        picture, _ = emb.sampled(self.rendering)
+        return LiveMotion(emb, self._engine._drive(picture, self.rendering), self.rendering, self._motion)
 
     def _set(self, emb=None, size=None):
         with self._lock:
             self._open()
             emb, size = emb or self._emb, size or self._size
             if size < 16: raise X2FaceError(f"size wants 16 pixels or more, got {size}.")
-            self._render = self._engine.renderer(emb, size, self.rendering, self._motion)
+            if emb is not self._emb or self._made is not self._motion: self._now, self._made = self._moves(emb), self._motion
+            self._render = self._engine.renderer(emb, size, self.rendering, self._now)
             self._emb, self._size = emb, size
-            self._last = resize(emb.source(), size) if self._flow is None else self._render(self._flow)
+            still = self._flow is None or isinstance(self._now, LiveMotion) # a relative field is of one source
+            self._last = resize(emb.source(), size) if still else self._render(self._flow)
 
     def _open(self):
         if self._engine is None: raise X2FaceError("This session is closed; make a new one.")
@@ -226,14 +236,19 @@ class LiveSession:
     def size(self, size): self._set(size=size)
 
     @property
-    def motion(self) -> Motion|None:
-        "Changes the motion of the frames; None follows the camera. May be set at any time."
+    def motion(self) -> Motion|MotionConfig|str|None:
+        "How the frames move; None follows the camera. May be set at any time."
         return self._motion
 
     @motion.setter
     def motion(self, motion):
         self._motion = motion
         self._set()
+
+    def neutral(self):
+        "Take the next frame as the reference of relative motion: your face is as the source's now."
+        with self._lock:
+            if isinstance(self._now, LiveMotion): self._now.neutral()
 
     def reset(self):
         "Forget the face, as when another camera is chosen: the next frame looks for one anew."
@@ -255,11 +270,15 @@ class LiveSession:
             if not says:
                 drv = crop.cut(frame, self._engine.cfg.drive_size)
                 if self.mirror: drv = np.ascontiguousarray(drv[:, ::-1])
+                if alive := isinstance(self._now, LiveMotion):
+                    seen = crop.cut(frame, 256)
+                    self._now.see(np.ascontiguousarray(seen[:, ::-1]) if self.mirror else seen, began if stamp is None else stamp)
             t.append(time.perf_counter())
             if not says:
                 self._flow = flow = self._engine.drive(drv, self._render)
                 t.append(time.perf_counter())
-                self._last = self._render(flow)
+                self._last = self._render(flow, self._now.picture() if alive else None)
+                if alive: self._now.look(self._last)
                 t.append(time.perf_counter())
             for stage, a, b in zip(("crop", "drive", "warp"), t, t[1:]): self.ledger.add(stage, (b - a)*1e3)
             return LiveFrame(self._last, drv, not says, says, flow, frame, began if stamp is None else stamp, time.perf_counter() - began)

@@ -6,15 +6,17 @@
 __all__ = ['EYES', 'UPPER_LIP', 'LOWER_LIP', 'INSIDE', 'OVAL', 'NEAR', 'TOUCH', 'REACH', 'MOTIONS', 'ROAM', 'inverse',
            'similarity', 'Relative', 'FaceReader', 'lid_openings', 'mouth_gap', 'MotionTemplate', 'is_template',
            'record', 'pose_distance', 'reference_frames', 'moved_map', 'move_lids', 'move_mouth', 'ExpressionMaps',
-           'lid_shares', 'MouthLoop', 'OneEuro', 'smoothed', 'MotionConfig', 'motion_config', 'perform', 'CropPath',
-           'follow']
+           'lid_shares', 'MouthLoop', 'OneEuro', 'smoothed', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion',
+           'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -28,8 +30,8 @@ from torch import Tensor
 from .core import Config, X2FaceError, load_tensors, save_tensors
 from .faces import (MESH_68, CropConfig, FaceDetector, FaceMesh, FaceTracker, SquareCrop, _choose,
                              crop_of_boxes)
-from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, flip_average, refine, rendering,
-                              sample)
+from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, flip_average, refine,
+                              rendering, sample)
 from .video import resize, to_tensor, to_uint8
 from .warp import flow_to_grid, identity_grid, warp
 from .x2face import X2Face
@@ -63,8 +65,8 @@ def similarity(
 
 # %% ../nbs/26_motion.ipynb #26-motion-013
 class Relative(Motion):
-    """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a generated frame
-    with the driver and would take the difference between two people for an error."""
+    """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a generated
+    frame with the driver, and would remove what is different between two people."""
     refines = False
     def __init__(self,
         source:Tensor, # (1,2,h,w) driving field of the source itself; zeros for several sources
@@ -104,8 +106,8 @@ UPPER_LIP = ([185, 40, 39, 37, 0, 267, 269, 270, 409], [184, 74, 73, 72, 11, 302
 LOWER_LIP = ([146, 91, 181, 84, 17, 314, 405, 321, 375], [77, 90, 180, 85, 16, 315, 404, 320, 307],
              [96, 89, 179, 86, 15, 316, 403, 319, 325], [95, 88, 178, 87, 14, 317, 402, 318, 324])
 INSIDE = [78, *UPPER_LIP[3], 308, *LOWER_LIP[3][::-1]] # outline of the mouth's inside
-OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-        149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109] # outline of the face
+OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148,
+        176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109] # outline of the face
 
 # %% ../nbs/26_motion.ipynb #26-motion-017
 @lru_cache(1)
@@ -173,7 +175,7 @@ _FORMAT = "motion-1"
 @dataclass(frozen=True, eq=False)
 class MotionTemplate:
     "A driver without a picture."
-    vecs:np.ndarray # (N,F,D) float32 driving vectors; F is 2 with flip averaging, the second for the mirrored frame
+    vecs:np.ndarray # (N,F,D) float32 driving vectors; F is 2 with flip averaging
     points:np.ndarray # (N,68,2) float32 landmarks, in sides of the crop from its centre
     lids:np.ndarray # (N,2) float32 `lid_openings`
     gap:np.ndarray # (N,) float32 `mouth_gap`
@@ -197,17 +199,18 @@ class MotionTemplate:
         path:str|Path, # a file written by `save`
         weights:str, # hash of the weights that will read the vectors
     ) -> "MotionTemplate":
-        "Read a file. Raises `X2FaceError` if it is missing, damaged, something else, or made by other weights."
+        "Read a file. Raises `X2FaceError` if it is damaged, something else, or made by other weights."
         if not Path(path).is_file(): raise X2FaceError(f"There is no motion template {path}.")
         metadata, kept = load_tensors(path)
-        if not is_template(path): raise X2FaceError(f"{path} holds no motion template; make one by `x2face motion`.")
+        if not is_template(path):
+            raise X2FaceError(f"{path} holds no motion template; make one with `x2face motion`.")
         if metadata.get("weights") != weights:
-            raise X2FaceError(f"The motion template {path} was made by other weights; make it again with these.")
+            raise X2FaceError(f"The motion template {path} was made by other weights; record it with these.")
         kept, n = {k: v.numpy() for k, v in kept.items()}, len(kept.get("times", ()))
         shapes = dict(points=(n, 68, 2), lids=(n, 2), gap=(n,), times=(n,), shot=(n,), found=(n,))
         if not n or set(kept) != {*shapes, "vecs"} or any(kept[k].shape != s for k, s in shapes.items()) or \
                 kept["vecs"].ndim != 3 or len(kept["vecs"]) != n or kept["vecs"].shape[1] not in (1, 2):
-            raise X2FaceError(f"The motion template {path} is damaged (its parts do not fit); make it again.")
+            raise X2FaceError(f"The motion template {path} is damaged (its parts do not fit); record it again.")
         return cls(**kept, fps=float(metadata.get("fps", 25)), weights=weights)
 
 def is_template(
@@ -230,8 +233,8 @@ def record(
     render:str|Rendering=OFFLINE, # decides whether the mirrored frames are recorded, too
     batch:int=1, # frames to encode at a time
 ) -> MotionTemplate:
-    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises `X2FaceError` if there is
-    no face at all."""
+    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises `X2FaceError` if there
+    is no face at all."""
     reader, vecs, rows, last, before, waiting = FaceReader(), [], [], -1, None, []
     for t, crop, shot in crops:
         if shot != before: reader.mesh.reset()
@@ -243,7 +246,7 @@ def record(
         if len(waiting) == batch: vecs += _encoded(model, waiting, render)
         rows.append((t, int(shot), points is not None, max(0, last)))
     vecs += _encoded(model, waiting, render)
-    if not vecs: raise X2FaceError("No face was found in the driving video; use one that shows a face larger.")
+    if not vecs: raise X2FaceError("No face was found in the driving video; show one larger.")
     times, shot, found, which = (np.array(x) for x in zip(*rows))
     parts = [np.stack(p)[which] for p in zip(*vecs)]
     return MotionTemplate(*parts, times - times[0], shot, found, float(fps), weights)
@@ -252,7 +255,8 @@ def _encoded(model, waiting, render) -> list: # (vectors, landmarks, lids, gap) 
     if not waiting: return []
     x = to_tensor([w[0] for w in waiting]).to(next(model.parameters()).device)
     both = torch.cat([x, x.flip(-1)]) if rendering(render).flip else x
-    vecs = model.driving.encode(both).float().cpu().numpy().reshape(-1, len(x), model.cfg.driving.widths[-1]).swapaxes(0, 1)
+    vecs = model.driving.encode(both).float().cpu().numpy()
+    vecs = vecs.reshape(-1, len(x), vecs.shape[-1]).swapaxes(0, 1)
     out = [(v.copy(), *w[1:]) for v, w in zip(vecs, waiting)]
     waiting.clear()
     return out
@@ -428,7 +432,7 @@ def lid_shares(
     return np.clip((lids / np.maximum(opened, .15) - .3) / .64, 0, 1)
 
 # %% ../nbs/26_motion.ipynb #26-motion-044
-NEAR, TOUCH, REACH = .012, .02, .06 # gaps: a difference nobody sees, a closed mouth, the most that the loop adds
+NEAR, TOUCH, REACH = .012, .02, .06 # a difference that is not seen, a closed mouth, the most that is added
 
 class MouthLoop:
     "Opens the mouth of a source until the generated mouth is as far open as the driver's."
@@ -440,18 +444,31 @@ class MouthLoop:
         self.maps, self.looks, self.paint = maps, looks, paint
         self.mesh, self.offset = FaceMesh(follow=True), 0.
 
+    def wanted(self,
+        gap:float, # of the driver
+    ) -> float:
+        "The gap to ask of the maps; a closed mouth is closed at once."
+        return 0. if gap < TOUCH else max(0., gap + self.offset)
+
+    def look(self,
+        gen:np.ndarray, # (S,S,3) uint8 RGB generated frame
+        gap:float, # of the driver
+    ) -> bool: # whether it is open as far
+        "Measure a generated mouth and correct the next one."
+        points = None if gap < TOUCH else self.mesh.points3d(gen)
+        if points is None or abs(off := gap - mouth_gap(points)) < NEAR: return True
+        self.offset = float(np.clip(self.offset + off, -REACH, REACH))
+        return False
+
     def __call__(self,
         gap:float, # of the driver
         lids:tuple, # shares of the eyes
         show, # picture → generated frame, (S,S,3) uint8 RGB
     ) -> np.ndarray: # (S,S,3) uint8 RGB
         "The generated frame."
-        if gap < TOUCH: return show(self.maps(lids, 0., self.paint))
-        for look in range(self.looks):
-            out = show(self.maps(lids, max(0., gap + self.offset), self.paint))
-            points = self.mesh.points3d(out)
-            if points is None or abs(off := gap - mouth_gap(points)) < NEAR: break
-            self.offset = float(np.clip(self.offset + off, -REACH, REACH))
+        for _ in range(self.looks):
+            out = show(self.maps(lids, self.wanted(gap), self.paint))
+            if self.look(out, gap): break
         return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-047
@@ -524,8 +541,8 @@ def motion_config(
     motion:str|MotionConfig|None=None, # a row of `MOTIONS`, or its name; None chooses by the rendering
     render:str|Rendering=OFFLINE, # the rendering it goes with
 ) -> MotionConfig:
-    """Look up a motion; None gives `relative`, or `paper` if the rendering is not calibrated. Raises `X2FaceError` for an
-    unknown name."""
+    """Look up a motion; None gives `relative`, or `paper` if the rendering is not calibrated. Raises `X2FaceError` for
+    an unknown name."""
     if isinstance(motion, MotionConfig): return motion
     if motion is None: motion = "relative" if rendering(render).calibrated else "paper"
     if motion not in MOTIONS:
@@ -533,6 +550,9 @@ def motion_config(
     return MOTIONS[motion]
 
 # %% ../nbs/26_motion.ipynb #26-motion-054
+_NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a picture from "
+            "nearer to the front.")
+
 @torch.inference_mode()
 def perform(
     model:X2Face, # in evaluation mode
@@ -543,7 +563,7 @@ def perform(
     motion:str|MotionConfig|None=None, # how to follow, as for `motion_config`
     reference:float|None=None, # seconds at which the driver looks as the source does; found where None
 ): # yields (size,size,3) uint8 RGB
-    "Generated frames, one for each of the template. Raises `X2FaceError` if relative motion finds no source face."
+    "Generated frames, one for each of the template. Raises `X2FaceError` if a relative source has no face."
     render = rendering(render)
     config, (picture, inner) = motion_config(motion, render), emb.sampled(render)
     still, device = to_uint8(picture[0]), picture.device
@@ -562,7 +582,8 @@ def perform(
             if config.relative: flow = motions[int(template.shot[i])].field(flow)
             elif render.refined: flow = refine(model, emb, flow, render)
             def show(now):
-                return to_uint8(sample(model, picture if now is still else to_tensor(now).to(device), flow, inner, size)[0])
+                now = picture if now is still else to_tensor(now).to(device)
+                return to_uint8(sample(model, now, flow, inner, size)[0])
             lids = shares[i] if config.lids else (1, 1)
             last = loop(float(template.gap[i]), lids, show) if loop else show(maps(lids) if maps else still)
         yield last
@@ -572,16 +593,88 @@ def _decoded(model, vec): # (F,D) → (1,2,h,w)
     return flip_average(*flow.chunk(2)) if len(flow) == 2 else flow
 
 def _motions(model, emb, template, render, config, points, flow_of, reference): # shot → Relative
-    if points is None:
-        raise X2FaceError("No face mesh was found in the source, which relative motion requires; use absolute motion, "
-                          "or a picture from nearer to the front.")
+    if points is None: raise X2FaceError(_NO_MESH)
     picture, inner = emb.sampled(render)
     own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
     place = (points[MESH_68, :2] + .5) * 2 / picture.shape[-1] - 1
-    def since(i): return Relative(own, flow_of(i), similarity(place, template.points[i] * 2), config.gain, config.still)
+    def since(i):
+        align = similarity(place, template.points[i] * 2)
+        return Relative(own, flow_of(i), align, config.gain, config.still)
     return {shot: since(i) for shot, i in reference_frames(template, points, reference).items()}
 
 # %% ../nbs/26_motion.ipynb #26-motion-059
+class LiveMotion(Motion):
+    "The motion of live frames: `see` each driving crop before its field, `picture` is sampled, `look` at what came."
+    def __init__(self,
+        emb:EmbeddedFace, # who moves, prepared for `render`
+        own:Tensor, # (1,2,h,w) driving field of its source, as the engine gives
+        render:str|Rendering, # how frames are made
+        motion:str|MotionConfig="relative", # a row of `MOTIONS`, or its name
+        settle:float=3., # seconds in which a nearer reference frame may come
+    ):
+        picture, inner = emb.sampled(rendering(render))
+        self.config, self.settle, self._still = motion_config(motion, render), settle, to_uint8(picture[0])
+        self.refines = not self.config.relative
+        self._own = own if inner is not None else torch.zeros_like(own)
+        self._points = FaceReader(follow=False)(self._still)
+        if self._points is None and self.config.relative: raise X2FaceError(_NO_MESH)
+        wanted = self._points is not None and (self.config.lids or self.config.mouth)
+        self._maps = ExpressionMaps(self._still, self._points) if wanted else None
+        self._loop = MouthLoop(self._maps, 1, self.config.paint) if wanted and self.config.mouth else None
+        self._reader, self._calm, self._opened = FaceReader(), OneEuro(), deque(maxlen=250)
+        self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
+
+    def neutral(self):
+        "The driver looks as the source does now: take the next frame as the reference frame."
+        self._relative, self._near, self._began = None, np.inf, -np.inf
+
+    def see(self,
+        drv:np.ndarray, # (S,S,3) uint8 RGB driving crop, 256 pixels a side or so
+        t:float, # seconds, growing
+    ):
+        "Read the face of the next frame."
+        self._t = t
+        if self._maps is None and not self.config.relative: return
+        self._now = self._reader(drv)
+        if self._now is None: return
+        self._marks = np.float32((self._now[MESH_68, :2] + .5) / len(drv) - .5)
+        self._opened.append(lid_openings(self._now))
+
+    def field(self,
+        flow:Tensor, # (1,2,h,w) driving field of the crop
+    ) -> Tensor: # (1,2,h,w)
+        "The driving field to render instead."
+        if self.config.smooth: flow = torch.from_numpy(self._calm(flow.numpy(), self._t))
+        if not self.config.relative: return flow
+        if self._now is not None: self._choose_reference(flow)
+        return self._own if self._relative is None else self._relative.field(flow)
+
+    def _choose_reference(self, flow):
+        if self._began is None: self._began = self._t
+        if self._relative is not None and self._t > self._began + self.settle: return
+        gap = np.array([mouth_gap(self._now)])
+        seen = SimpleNamespace(points=self._marks[None], lids=self._opened[-1][None], gap=gap)
+        far = float(pose_distance(seen, self._points)[0])
+        if far > .9 * self._near: return
+        self._near, place = far, (self._points[MESH_68, :2] + .5) * 2 / len(self._still) - 1
+        align = similarity(place, self._marks * 2)
+        self._relative = Relative(self._own, flow, align, self.config.gain, self.config.still)
+
+    def picture(self) -> np.ndarray: # (S,S,3) uint8 RGB
+        "The source with the driver's lids and mouth."
+        if self._maps is None or self._now is None: return self._still
+        lids = (1, 1)
+        if self.config.lids: lids = lid_shares(self._opened[-1], np.percentile(self._opened, 80, axis=0))
+        gap = self._loop.wanted(mouth_gap(self._now)) if self._loop else None
+        return self._maps(lids, gap, self.config.paint)
+
+    def look(self,
+        gen:np.ndarray, # (S,S,3) uint8 RGB generated frame
+    ):
+        "Measure the generated mouth, for the next frame."
+        if self._loop and self._now is not None: self._loop.look(gen, mouth_gap(self._now))
+
+# %% ../nbs/26_motion.ipynb #26-motion-062
 @dataclass(frozen=True, eq=False)
 class CropPath:
     "Where a driver's face is: a square for each frame, or None where no face is seen."
@@ -600,7 +693,7 @@ class CropPath:
         edges = np.flatnonzero(np.diff(gone))
         return [(float(ends[a]), float(ends[b])) for a, b in zip(edges[::2], edges[1::2])]
 
-# %% ../nbs/26_motion.ipynb #26-motion-060
+# %% ../nbs/26_motion.ipynb #26-motion-063
 def follow(
     frames, # yields (seconds, (H,W,3) uint8 RGB)
     detector:FaceDetector|None=None, # a new one where None
@@ -619,7 +712,7 @@ def follow(
         times.append(t)
         if t >= due or new: due = seen.append((i, detector(frame))) or t + every
         cuts += new
-    if not times: raise X2FaceError("The video has no frames; check the file and the part that was asked for.")
+    if not times: raise X2FaceError("The video has no frames; check the file and the part asked for.")
     times, squares = np.array(times, np.float64), []
     shot = np.searchsorted(np.array(cuts, np.int64), np.arange(len(times)), side="right")
     for k in range(len(cuts) + 1):
@@ -629,7 +722,7 @@ def follow(
         raise X2FaceError("No face found in the video; use one that shows a face larger and from the front.")
     return CropPath(squares, shot.astype(np.int64), times)
 
-# %% ../nbs/26_motion.ipynb #26-motion-062
+# %% ../nbs/26_motion.ipynb #26-motion-065
 def _people(seen) -> list: # of lists of tracks: one person each, whose tracks do not overlap in time
     tracker, people = FaceTracker(), []
     for i, faces in seen: tracker.update(i, faces)

@@ -36,11 +36,12 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
-from .animate import Animator, source_crops
+from .animate import Animator, cut_crops, source_crops
 from .samples import sample_driving, sample_source
 from .engine import Engine, make_engine
-from .faces import FaceDetector, SquareCrop, paste_back, still_square, track_crop
+from .faces import FaceDetector, SquareCrop, paste_back, still_square
 from .live import FaceFollower, Ledger, LiveFrame, LiveSession
+from .motion import MOTIONS, follow, motion_config, perform, record
 from .render import LIVE, OFFLINE, RENDERINGS, EmbeddedFace
 from .video import VideoInfo, VideoReader, VideoWriter, encode_image
 from .video import is_video, probe, read_image, resize
@@ -472,7 +473,8 @@ class Seats(Studio):
                 raise X2FaceError("There is no portrait to move; add one.")
             about = () if self._fixed else (self._portraits[self.chosen].emb, self._engine,
                                             self.options["size"])
-            session = self._fixed or LiveSession(*about, self.mirror, follower, ledger, self._render)
+            session = self._fixed or LiveSession(*about, self.mirror, follower, ledger, self._render,
+                                                 self.options["motion"])
             self._seats[view] = _Seat(session, ledger, follower)
             self._latest = ledger
         self._seats[view].used = now
@@ -507,7 +509,9 @@ class Seats(Studio):
     @observe("options")
     def _optioned(self, change):
         for s in list(self._seats.values()):
-            if s.follower: s.session.size = self.options["size"]
+            for name in ("size", "motion"):
+                if s.follower and getattr(s.session, name) != self.options[name]:
+                    setattr(s.session, name, self.options[name])
 
     @observe("mirror")
     def _mirrored(self, change):
@@ -540,7 +544,9 @@ class LiveStudio(Seats):
         if in_flight < 1: raise X2FaceError(f"in_flight wants 1 or more, got {in_flight}.")
         self._engine = engine if isinstance(engine, Engine) or session else make_engine(engine, weights)
         sizes = tuple(sorted({128, 256, 384, 512, size}))
-        rows = [Option("size", "Size, pixels", size, "Side of the generated frames", sizes)]*(session is None)
+        rows = [] if session else [
+            Option("size", "Size, pixels", size, "Side of the generated frames", sizes),
+            Option("motion", "Motion", "relative", "Relative keeps the portrait's own face", tuple(MOTIONS))]
         super().__init__([] if session and sources is None else sources, weights, size, rows,
                          in_flight=in_flight, **kwargs)
         if os.environ.get("X2FACE_NODELAY") != "1":
@@ -599,7 +605,9 @@ class LiveStudio(Seats):
 
     def _on_neutral(self, content, buffers):
         seat = self._running(content)
-        if seat.follower: seat.session.reset()
+        if seat.follower:
+            seat.session.reset()
+            seat.session.neutral()
         self._say(content, "Looking for your face again.")
 
     def _on_snapshot(self, content, buffers):
@@ -637,7 +645,7 @@ class Clip:
     path:Path # the file
     info:VideoInfo # as `probe` says
     first:np.ndarray # (S,S,3) uint8 RGB, its first frame around the face
-    squares:dict=field(default_factory=dict) # seconds → `SquareCrop` for that part, once found
+    motions:dict=field(default_factory=dict) # part and flip averaging → where the face is and its motion
 
 def open_clip(
     name:str, # as the studio shows it
@@ -663,6 +671,9 @@ def offline_options(
         Option("stop", "To second", 0., "Where in the driving video to end; 0 for its end", step=.5),
         Option("render", "Rendering", OFFLINE, "How frames are made: paper is the paper's way, flip the "
                                                "most accurate and slowest", tuple(RENDERINGS)),
+        Option("motion", "Motion", "relative", "Relative keeps the portrait's own face, absolute takes over "
+                                               "the driver's", ("relative", "absolute")),
+        Option("expression", "Lids and mouth", True, "Close eyes and move the mouth as the driver does"),
         Option("size", "Size, pixels", size, "Side of the generated frames",
                tuple(sorted({128, 256, 384, 512, size}))),
         Option("paste", "Paste back", False, "Put the generated face back into the whole picture"),
@@ -798,11 +809,10 @@ class OfflineStudio(Studio):
                               "made from a picture.")
         total = 0 if length is None else max(0,
                                              round((min(length, part["stop"] or length) - part["start"])*fps))
-        at = (part["start"], part["stop"])
-        if at not in clip.squares:
-            with VideoReader(clip.path, **part) as r:
-                clip.squares[at] = track_crop(self._counted(r, "Looking for the face", total), self._detector)
-        animator, crop, peeked = self._animator_for(o["render"]), clip.squares[at], 0.
+        animator, peeked = self._animator_for(o["render"]), 0.
+        how = motion_config(None if o["render"] == "paper" else o["motion"], o["render"])
+        if not o["expression"]: how = how.replace(lids=False, mouth=False)
+        path, template = self._motion_of(clip, part, animator, fps, total)
         blank = np.zeros((s, s, 3), np.uint8)
         same = s == self.size and portrait.emb.preparation == animator.rendering.preparation
         emb = portrait.emb if same or not portrait.stills else animator.embed(portrait.crops(s))
@@ -814,9 +824,9 @@ class OfflineStudio(Studio):
         with ExitStack() as stack:
             r = stack.enter_context(VideoReader(clip.path, **part))
             alone, both = (stack.enter_context(VideoWriter(files[k], fps, **about)) for k in ("generated", "compare"))
-            for n, frame in enumerate(self._counted(r, "Animating", total), 1):
-                drv = crop.cut(frame, s)
-                gen = animator.drive(emb, resize(drv, animator.model.cfg.drive_size), s)
+            made = perform(animator.model, emb.to(animator.device), template, animator.rendering, s, how)
+            for n, (_, drv, _) in enumerate(self._counted(cut_crops(r, path, s), "Animating", len(path)), 1):
+                drv, gen = blank if drv is None else drv, next(made)
                 if whole is not None: gen = paste_back(whole, gen, square)
                 if self.mark: gen = mark_generated(gen)
                 sheet[top:, step:step + s], sheet[top:, 2*step:2*step + s] = drv, fit_square(gen, s)
@@ -826,6 +836,16 @@ class OfflineStudio(Studio):
                               [encode_image(x, ".jpg", 85) for x in (drv, sheet[top:, 2*step:2*step + s])])
                     peeked = time.perf_counter()
         return dict(frames=n, sheet=dict(side=s, step=step, top=top))
+
+    def _motion_of(self, clip, part, animator, fps, total): # where the face is, and its motion template
+        key = (part["start"], part["stop"], animator.rendering.flip)
+        if key in clip.motions: return clip.motions[key]
+        with VideoReader(clip.path, **part) as r:
+            path = follow(self._counted(r.timed(), "Looking for the face", total), self._detector)
+        with VideoReader(clip.path, **part) as r:
+            crops = self._counted(cut_crops(r, path, 256), "Reading the motion", len(path))
+            template = record(animator.model, crops, fps, animator.weights_hash, animator.rendering)
+        return clip.motions.setdefault(key, (path, template))
 
     def _animator_for(self, render) -> Animator:
         "One for each rendering that was asked for."
