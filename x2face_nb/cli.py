@@ -95,17 +95,49 @@ def verdict(
         return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
     return 70, f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see where, and report it."
 
+# %% ../nbs/60_cli.ipynb #60-cli-085
+class _Stop:
+    "Handles SIGINT and SIGTERM: raises KeyboardInterrupt, and again each second until the command has ended."
+    signum, repeated = None, False # the signal that came; whether it comes from here
+
+    def __call__(self, signum, frame):
+        repeated, self.repeated, self.signum = self.repeated, False, signum
+        timer = threading.Timer(1., self._repeat)
+        timer.daemon = True
+        timer.start()
+        if not (repeated and self._unwinding()): raise KeyboardInterrupt(signum)
+
+    def _repeat(self):
+        if self.signum is None: return # the command has ended
+        self.repeated = True
+        _thread.interrupt_main(self.signum)
+
+    def _unwinding(self) -> bool:
+        "Whether the interruption is on its way out, so that what cleans up may finish."
+        e = sys.exc_info()[1]
+        while e is not None and not isinstance(e, KeyboardInterrupt): e = e.__context__
+        return e is not None
+
+    def end(self) -> int|None: # the signal that came, if one did
+        "Repeat no more."
+        signum, self.signum = self.signum, None
+        return signum
+
+_stop = _Stop()
+
 # %% ../nbs/60_cli.ipynb #60-cli-014
 class _Commands(TyperGroup):
     "The commands of `x2face`, each ended by `verdict`."
     def invoke(self, ctx):
         try: return super().invoke(ctx)
         except BaseException as e:
-            end = verdict(e)
+            signum = _stop.end()
+            end = verdict(KeyboardInterrupt(signum) if signum else e) # it may have become another error on its way
             if end is None: raise
             if ctx.params["debug"]: traceback.print_exception(e)
             typer.echo(f"x2face: {end[1]}", err=True)
             raise typer.Exit(end[0]) from None
+        finally: _stop.end()
 
 # %% ../nbs/60_cli.ipynb #60-cli-016
 def _show_notes(
@@ -635,19 +667,15 @@ def info(
     _say(**(describe(path) if path else _installation()))
 
 # %% ../nbs/60_cli.ipynb #60-cli-058
-def _interrupt(signum, frame): raise KeyboardInterrupt(signum)
-
-def _send_again(
-    dropped, # what `sys.unraisablehook` is given
+def _dropped(
+    unraisable, # what `sys.unraisablehook` is given
 ):
-    "An interruption that Python dropped comes again; anything else is reported as usual."
-    if not issubclass(dropped.exc_type, KeyboardInterrupt): return sys.__unraisablehook__(dropped)
-    threading.Timer(.02, _thread.interrupt_main, (dropped.exc_value.args or (signal.SIGINT,))[:1]).start()
+    "An interruption that Python drops is repeated anyway; anything else is reported as usual."
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt): sys.__unraisablehook__(unraisable)
 
 def main():
     "The console script `x2face`."
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler) # `__main__` changed it
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.unraisablehook = _send_again
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN: signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _dropped
     app(prog_name="x2face")

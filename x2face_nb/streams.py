@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .core import X2FaceError
+from .core import X2FaceError, require_extra
 from .video import VideoReader, VideoWriter, is_image, read_image, resize
 from .viz import GENERATED, mark_generated
 
@@ -257,9 +257,8 @@ class VirtualCameraSink:
     def __enter__(self): return self
 
     def _open(self, h, w):
-        try: camera = importlib.import_module("pyvirtualcam").Camera
-        except ImportError:
-            raise X2FaceError("A virtual camera needs one more package: pip install pyvirtualcam.") from None
+        require_extra("camera", "pyvirtualcam")
+        camera = importlib.import_module("pyvirtualcam").Camera
         try: return camera(width=w, height=h, fps=self.fps, device=self.device)
         except RuntimeError as e:
             raise X2FaceError("The virtual camera needs a driver "
