@@ -65,8 +65,8 @@ def similarity(
 
 # %% ../nbs/26_motion.ipynb #26-motion-013
 class Relative(Motion):
-    """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a generated
-    frame with the driver, and would remove what is different between two people."""
+    """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a
+    generated frame with the driver, and would remove what is different between two people."""
     refines = False
     def __init__(self,
         source:Tensor, # (1,2,h,w) driving field of the source itself; zeros for several sources
@@ -210,7 +210,7 @@ class MotionTemplate:
         shapes = dict(points=(n, 68, 2), lids=(n, 2), gap=(n,), times=(n,), shot=(n,), found=(n,))
         if not n or set(kept) != {*shapes, "vecs"} or any(kept[k].shape != s for k, s in shapes.items()) or \
                 kept["vecs"].ndim != 3 or len(kept["vecs"]) != n or kept["vecs"].shape[1] not in (1, 2):
-            raise X2FaceError(f"The motion template {path} is damaged (its parts do not fit); record it again.")
+            raise X2FaceError(f"The motion template {path} is damaged; record it again.")
         return cls(**kept, fps=float(metadata.get("fps", 25)), weights=weights)
 
 def is_template(
@@ -233,8 +233,8 @@ def record(
     render:str|Rendering=OFFLINE, # decides whether the mirrored frames are recorded, too
     batch:int=1, # frames to encode at a time
 ) -> MotionTemplate:
-    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises `X2FaceError` if there
-    is no face at all."""
+    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises `X2FaceError` if
+    there is no face at all."""
     reader, vecs, rows, last, before, waiting = FaceReader(), [], [], -1, None, []
     for t, crop, shot in crops:
         if shot != before: reader.mesh.reset()
@@ -475,7 +475,7 @@ class MouthLoop:
 class OneEuro:
     "Filters values over time (Casiez et al., CHI 2012)."
     def __init__(self,
-        cutoff:float=1.5, # Hz, for values that stand still
+        cutoff:float=3., # Hz, for values that stand still
         beta:float=.5, # Hz more for each unit a second of root mean square change
     ):
         self.cutoff, self.beta = cutoff, beta
@@ -550,8 +550,8 @@ def motion_config(
     return MOTIONS[motion]
 
 # %% ../nbs/26_motion.ipynb #26-motion-054
-_NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a picture from "
-            "nearer to the front.")
+_NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a picture "
+            "from nearer to the front.")
 
 @torch.inference_mode()
 def perform(
@@ -604,7 +604,7 @@ def _motions(model, emb, template, render, config, points, flow_of, reference): 
 
 # %% ../nbs/26_motion.ipynb #26-motion-059
 class LiveMotion(Motion):
-    "The motion of live frames: `see` each driving crop before its field, `picture` is sampled, `look` at what came."
+    "The motion of live frames: `see` a driving crop, render its `field` with `picture`, `look` at the result."
     def __init__(self,
         emb:EmbeddedFace, # who moves, prepared for `render`
         own:Tensor, # (1,2,h,w) driving field of its source, as the engine gives
@@ -754,6 +754,9 @@ def _path(times, at, boxes, config) -> list: # one square where it serves all, e
     boxes = median_filter(np.float64(boxes), size=(3, 1), mode="nearest")
     rows = np.stack([*(boxes[:, :2] + boxes[:, 2:]).T / 2, (boxes[:, 2:] - boxes[:, :2]).max(1)])
     rate = (len(times) - 1) / max(1e-6, np.ptp(times))
-    calm = lambda r, s: gaussian_filter1d(np.interp(times, at, r), max(.01, s * rate), mode="nearest")
+    def calm(row, seconds): # around the way from the first to the last place, so that a walker's ends do not lag
+        row = np.interp(times, at, row)
+        line = np.linspace(row[0], row[-1], len(row))
+        return line + gaussian_filter1d(row - line, max(.01, seconds * rate), mode="nearest")
     x, y, side = (calm(r, s) for r, s in zip(rows, (.3, .3, 1.)))
     return [SquareCrop(float(a), float(b), float(1.1 * config.face * c)) for a, b, c in zip(x, y, side)]
