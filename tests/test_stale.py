@@ -83,6 +83,21 @@ def test_names_in_prose_exist(known):
     assert not gone, "no code has " + ", ".join(f"{name} ({where})" for where, name in sorted(gone))
 
 
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    "As it stands there, on a portrait and half a second of a sample video, with the progress bars that a user sees."
+    from x2face_nb import VideoReader, VideoWriter, read_image, write_image
+    from x2face_nb.samples import sample_driving, sample_source
+    monkeypatch.chdir(tmp_path)
+    write_image("me.jpg", read_image(sample_source()))
+    with VideoReader(sample_driving("carphone"), stop=.5) as r, VideoWriter("talk.mp4", r.info.fps) as w:
+        for f in r: w.write(f)
+    write_image("you.jpg", f)
+    (code,) = re.findall(r"```python\n(.*?)```", (house.ROOT / "README.md").read_text(), re.S)
+    exec(code, made := {})
+    with VideoReader("out.mp4") as r: assert len(list(r)) > 10
+    assert made["frame"].shape == (256, 256, 3)
+
+
 # Figures and weights
 
 @pytest.mark.parametrize("notebook", house.PAGES.values())

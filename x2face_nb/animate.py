@@ -132,6 +132,11 @@ def cut_crops(
     for (_, frame), t, square, shot in zip(reader.timed(), path.times, path.squares, path.shot):
         yield t, None if square is None else square.cut(frame, size), int(shot)
 
+def _counted(frames, bar):
+    for f in frames:
+        bar.update()
+        yield f
+
 def read_motion(
     driving:str|Path, # video of the face to follow
     animator:Animator, # whose weights read it
@@ -150,7 +155,7 @@ def read_motion(
         rate = fps or r.info.fps
         total = int(r.info.duration * rate) if r.info.duration and stop is None and not start else None
         try:
-            with bar("find face", total) as b: path = follow((b.update() or f for f in r.timed()), detector, index)
+            with bar("find face", total) as b: path = follow(_counted(r.timed(), b), detector, index)
         except X2FaceError as e: raise X2FaceError(str(e) if str(driving) in str(e) else f"{driving}: {e}") from None
     if path.unseen:
         times = ", ".join(f"{a:.1f} to {b:.1f} s" for a, b in path.unseen)
@@ -158,7 +163,7 @@ def read_motion(
     reading = [0.]
     with VideoReader(driving, **part) as r, bar("read motion", len(path)) as b:
         began, frames = time.perf_counter(), cut_crops(r, path, 256)
-        template = record(animator.model, (b.update() or f for f in iter(lambda: _timed(frames, reading), None)), rate,
+        template = record(animator.model, _counted(iter(lambda: _timed(frames, reading), None), b), rate,
                           animator.weights_hash, animator.rendering, batch)
     if spent: spent[0] += time.perf_counter() - began - reading[0]
     return template, path
