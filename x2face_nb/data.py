@@ -341,11 +341,13 @@ class PairBatches(torch.utils.data.Dataset):
         landmarks:list[np.ndarray]|None=None, # each track's (N,68,2), or none
         optical:bool=False, # with the optical flow from driving frame to sources
         same:float=0., # share of pairs whose first source is the driving frame itself
+        lifted=None, # lifted pairs to mix in, as `LiftedPairs` gives them
+        share:float=.5, # of lifted pairs, if there are any
         rank:int=0, world:int=1, # this process, and how many
     ):
         if batch_size % world: raise X2FaceError(f"A batch of {batch_size} cannot be shared by {world} processes; choose a multiple.")
         self.frames, self.batch_size, self.k, self.seed, self.landmarks = frames, batch_size, k, seed, landmarks
-        self.optical, self.same = optical, same
+        self.optical, self.same, self.lifted, self.share = optical, same, lifted, share if lifted else 0.
         self.mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         idents = sorted({t.ident for t in frames.tracks})
         self.of_ident = [[i for i, t in enumerate(frames.tracks) if t.ident == ident] for ident in idents]
@@ -365,8 +367,28 @@ class PairBatches(torch.utils.data.Dataset):
             pairs.append((track, at))
         return pairs
 
+    def is_lifted(self, i:int) -> bool:
+        "Whether number `i` of a batch is a lifted pair. They are spread evenly, so that every process has some."
+        return int((i + 1) * self.share) > int(i * self.share)
+
     def __getitem__(self, step:int) -> dict[str, Tensor]:
-        pairs = self.draw(step)[self.mine]
+        at = range(*self.mine.indices(self.batch_size))
+        real, made = [i for i in at if not self.is_lifted(i)], [i for i in at if self.is_lifted(i)]
+        parts = ([self._real(step, real)] if real else []) + ([self._lifted(step, made)] if made else [])
+        order = torch.from_numpy(np.argsort(real + made))
+        return {k: torch.cat([p[k] for p in parts])[order] for k in parts[0]}
+
+    def _lifted(self, step:int, at:list[int]) -> dict[str, Tensor]:
+        which = np.random.default_rng([self.seed, step, 1]).integers(len(self.lifted), size=self.batch_size)[at]
+        batch = self.lifted[which] | dict(is_lifted=np.ones(len(at), bool))
+        for k in ("src_points", "drv_points"):
+            if self.landmarks is None: del batch[k]
+            else: batch[k] = batch[k][..., :self.landmarks[0].shape[1], :]
+        return {k: torch.from_numpy(v) for k, v in batch.items()}
+
+    def _real(self, step:int, at:list[int]) -> dict[str, Tensor]:
+        drawn = self.draw(step)
+        pairs = [drawn[i] for i in at]
         drv = torch.from_numpy(np.stack([self.frames[t, at[0]] for t, at in pairs]))
         srcs = torch.from_numpy(np.stack([[self.frames[t, i] for i in at[1:]] for t, at in pairs]))
         batch = dict(srcs=srcs, drv=drv)
@@ -374,4 +396,7 @@ class PairBatches(torch.utils.data.Dataset):
         if self.landmarks is not None:
             batch["drv_points"] = torch.from_numpy(np.stack([self.landmarks[t][at[0]] for t, at in pairs]))
             batch["src_points"] = torch.from_numpy(np.stack([[self.landmarks[t][i] for i in at[1:]] for t, at in pairs]))
+        if self.lifted is not None:
+            batch["is_lifted"] = torch.zeros(len(pairs), dtype=torch.bool)
+            if not self.optical: batch["optical"] = torch.full((len(pairs), self.k, 2, *drv.shape[1:3]), torch.nan)
         return batch

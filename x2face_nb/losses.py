@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MOUTH_68', 'EYES_68', 'WHOLE', 'GIVEN', 'TERMS', 'photometric_loss', 'ms_ssim_window', 'ms_ssim_loss', 'read_grid',
            'points_loss', 'landmark_loss', 'face_shape', 'shape_loss', 'form_loss', 'parts_loss', 'optical_loss',
-           'agreement_loss', 'point_agreement_loss', 'Term', 'term', 'needs', 'deep_sum', 'total_loss']
+           'agreement_loss', 'point_agreement_loss', 'lift_flow_loss', 'lift_agreement_loss', 'Term', 'term', 'needs',
+           'deep_sum', 'total_loss']
 
 # %% ../nbs/30_losses.ipynb #30-losses-002
 import inspect
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
@@ -25,9 +25,11 @@ from .warp import compose, flow_to_grid, identity_grid, resize_flow, warp
 def photometric_loss(
     gen:Tensor, # (B,3,H,W) generated frame in [0,1]
     drv:Tensor, # (B,3,H,W) driving frame in [0,1]
+    seen:Tensor|None=None, # (B,1,H,W) 1 where a pixel counts, 0 where it counts as correct; 1 everywhere if None
 ) -> Tensor: # scalar
     "Mean absolute error between generated and driving frame (paper, section 3.2)."
-    return F.l1_loss(gen.float(), drv)
+    error = (gen.float() - drv).abs()
+    return (error if seen is None else error * seen).mean()
 
 # %% ../nbs/30_losses.ipynb #30-losses-011
 def ms_ssim_window(
@@ -175,6 +177,23 @@ def point_agreement_loss(
     there = read_grid(src_flow.flatten(0, 1), s.where(known, 0))
     return ((read_grid(drive_flow.repeat_interleave(k, 0), d.where(known, 0)) - there).abs() * known).mean()
 
+# %% ../nbs/30_losses.ipynb #30-losses-146
+def lift_flow_loss(
+    embed_flow:Tensor, # (B,K,2,h,w) flow fields of the sources
+    drive_flow:Tensor, # (B,2,h,w) flow field of the driving frame
+    exact:Tensor, # (B,K,2,H,W) exact flow of lifted pairs; NaN if unknown, as in all other pairs
+) -> Tensor: # scalar
+    "`optical_loss` of lifted pairs."
+    return optical_loss(embed_flow, drive_flow, exact)
+
+def lift_agreement_loss(
+    drive_flow:Tensor, # (B,2,h,w) flow field of the driving frame
+    src_flow:Tensor, # (B,K,2,h,w) driving flow fields of the sources
+    exact:Tensor, # (B,K,2,H,W) exact flow of lifted pairs; NaN if unknown, as in all other pairs
+) -> Tensor: # scalar
+    "`agreement_loss` of lifted pairs."
+    return agreement_loss(drive_flow, src_flow, exact)
+
 # %% ../nbs/30_losses.ipynb #30-losses-151
 GIVEN = { # argument of a term → what a run must prepare for it, or None
     "gen": None, # (B,3,H,W) generated frame; such a term is computed for every deep-supervision head
@@ -185,6 +204,8 @@ GIVEN = { # argument of a term → what a run must prepare for it, or None
     "drv_points": "points", "src_points": "points", # (B,N,2), (B,K,N,2) landmarks
     "canonical": "points", "mean_shape": "points", "point_weight": "points", # (N,2), (68,2), (N,)
     "optical": "optical", # (B,K,2,H,W) optical flow from driving frame to sources
+    "exact": "lifted", # (B,K,2,H,W) the same of lifted pairs, exactly
+    "seen": None, # (B,1,H,W) which pixels of lifted pairs count, or None
 }
 
 # %% ../nbs/30_losses.ipynb #30-losses-152
@@ -209,7 +230,8 @@ class Term:
         given:dict, # argument → tensor; `gens` are the generated frames, finest head first
     ) -> list[Tensor]: # one scalar, or one for each head
         "Compute the term."
-        args = {a: given[a] for a in self.args if a != "gen"}
+        optional = {k for k, p in inspect.signature(self.f).parameters.items() if p.default is not p.empty}
+        args = {a: given[a] for a in self.args if a != "gen" and (a in given or a not in optional)}
         return [self.f(gen=g, **args) for g in given["gens"]] if "gen" in self.args else [self.f(**args)]
 
 # %% ../nbs/30_losses.ipynb #30-losses-155
@@ -224,6 +246,8 @@ TERMS = {
     "optical": Term(optical_loss),
     "agreement": Term(agreement_loss),
     "point_agreement": Term(point_agreement_loss),
+    "lift_flow": Term(lift_flow_loss),
+    "lift_agreement": Term(lift_agreement_loss),
 }
 
 # %% ../nbs/30_losses.ipynb #30-losses-156

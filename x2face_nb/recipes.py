@@ -49,6 +49,10 @@ STAGES = {"release": {
         val_every=500, save_every=250),
         twin=dict(seed=1, terms__turn=8., terms__point_agreement=8., terms__optical=.5), mean=True),
     "live_long": Stage(dict(steps=7000, seed=3)), # the same for longer
+    "live_lift": Stage(dict( # half of the pairs are lifted photographs, whose flow is exact
+        steps=4000, seed=7, warmup=50, jitter=.05, lifted=.5, stills="portraits/p[2-9]*.jpg",
+        terms__optical=2., terms__agreement=2., terms__lift_flow=6., terms__lift_agreement=8.)),
+    "live_lift2": Stage(dict(steps=1700, seed=9, jitter=.04)), # the same again
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
