@@ -235,6 +235,7 @@ def animate(
     fps:float=_like("animate.animate.fps", "--fps"),
     start:float=_like("animate.animate.start", "--start"),
     stop:float=_like("animate.animate.stop", "--stop"),
+    at:float=_like("animate.animate.at", "--at"),
     source_face:int=_like("animate.animate.source_face", "--source-face"),
     driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
     batch:int=_like("animate.animate.batch", "--batch"),
@@ -258,7 +259,7 @@ def animate(
     if not expression: how = how.replace(lids=False, mouth=False)
     options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop, source_face=source_face,
                    driving_face=driving_face, batch=batch, render=render or OFFLINE, device=device, cache=None if cache else False,
-                   motion=how, reference=reference)
+                   motion=how, reference=reference, at=at)
     _animation(run(sources[0] if len(sources) == 1 else sources, driving, out, progress=_bars(), **options))
 
 # %% ../nbs/60_cli.ipynb #60-cli-029

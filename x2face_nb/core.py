@@ -364,6 +364,7 @@ def file_hash(
 # %% ../nbs/00_core.ipynb #00-core-123
 LIMITS = dict(
     side=4096, # pixels of a generated frame's side
+    megapixels=64, # of a picture or frame that is read or written
     gap=60, # seconds for which `prepare` repeats a frame where a video has none
 )
 
