@@ -380,8 +380,9 @@ class PairBatches(torch.utils.data.Dataset):
     ):
         if batch_size % world:
             raise X2FaceError(f"{world} processes cannot share a batch of {batch_size}; choose a multiple.")
-        self.frames, self.batch_size, self.k, self.seed, self.landmarks = frames, batch_size, k, seed, landmarks
-        self.optical, self.same, self.lifted, self.share = optical, same, lifted, share if lifted else 0.
+        self.frames, self.batch_size, self.k, self.seed = frames, batch_size, k, seed
+        self.landmarks, self.optical, self.same = landmarks, optical, same
+        self.lifted, self.share = lifted, share if lifted else 0.
         self.mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         idents = sorted({t.ident for t in frames.tracks})
         self.of_ident = [[i for i, t in enumerate(frames.tracks) if t.ident == ident] for ident in idents]
@@ -432,7 +433,8 @@ class PairBatches(torch.utils.data.Dataset):
             batch["optical"] = torch.from_numpy(np.stack(flows))
         if (points := self.landmarks) is not None:
             batch["drv_points"] = torch.from_numpy(np.stack([points[t][at[0]] for t, at in pairs]))
-            batch["src_points"] = torch.from_numpy(np.stack([[points[t][i] for i in at[1:]] for t, at in pairs]))
+            of_srcs = [[points[t][i] for i in at[1:]] for t, at in pairs]
+            batch["src_points"] = torch.from_numpy(np.stack(of_srcs))
         if self.lifted is not None:
             batch["is_lifted"] = torch.zeros(len(pairs), dtype=torch.bool)
             shape = len(pairs), self.k, 2, *drv.shape[1:3]
