@@ -16,7 +16,7 @@ def animation(
     out:Path, # .webp to write
     start:float=0., stop:float=7., # part of the sample conversation, seconds
     fps:float=12.5, # frames a second
-    size:int=224, # side of a frame
+    size:int=256, # side of a frame
 ) -> Path:
     "Source, driving and generated frames beside each other, as a picture that moves by itself."
     with tempfile.TemporaryDirectory() as d:

@@ -25,7 +25,6 @@ class Stage:
     changes:dict # what differs from the stage before
     twin:dict=field(default_factory=dict) # what differs in a second run from the same weights; none if empty
     mean:bool=False # average the result with the weights that the stage started from
-    mean_with:str="" # average the result with that of this earlier stage
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-008
 STAGES = {"release": {
@@ -53,7 +52,7 @@ STAGES = {"release": {
     "live_lift": Stage(dict( # half of the pairs are lifted photographs, whose flow is exact
         steps=4000, seed=7, warmup=50, jitter=.05, lifted=.5, stills="portraits/p[2-9]*.jpg",
         terms__optical=2., terms__agreement=2., terms__lift_flow=6., terms__lift_agreement=8.)),
-    "live_lift2": Stage(dict(steps=1700, seed=9, jitter=.04), mean_with="live_long"), # the same again
+    "live_lift2": Stage(dict(steps=1700, seed=9, jitter=.04)), # the same again
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
@@ -106,14 +105,13 @@ def train_stages(
     say:Callable[[str], None]=lambda line: None, # is told when a run starts
 ) -> Path: # the weights of the last stage
     "Train the stages of a recipe. Call it again to resume. Raises `X2FaceError` as `Trainer` does."
-    out, weights, number, results = Path(out), init, 0, {}
+    out, weights, number = Path(out), init, 0
     for stage, runs in stage_configs(name).items():
         began, ends = weights, []
         for run, cfg in runs.items():
             folder, number = out / f"{number}_{run}", number + 1
             ends.append(_train(cfg.replace(**settings or {}), data, folder, device, began, progress, say))
-        row = STAGES[name][stage]
-        weights = results[stage] = _result(row, ends, results[row.mean_with] if row.mean_with else began)
+        weights = _result(STAGES[name][stage], ends, began)
     if PartialState().is_main_process:
         with atomic_write(out / "weights.safetensors") as tmp: shutil.copyfile(weights, tmp)
     return out / "weights.safetensors"
@@ -128,10 +126,9 @@ def _train(cfg, data, folder, device, init, progress, say) -> Path:
 
 def _result(stage:Stage, ends:list[Path], began:Path|None) -> Path:
     "The weights of a stage: those of its run, or a mean."
-    start = [began] if (stage.mean or stage.mean_with) and began else []
+    start = [began] if stage.mean and began else []
     if len(ends) + len(start) == 1: return ends[0]
-    out, info = ends[0].with_name("mean.safetensors"), {}
-    if start: info = dict(mean_with=stage.mean_with) if stage.mean_with else dict(mean_with_init=True)
+    out, info = ends[0].with_name("mean.safetensors"), dict(mean_with_init=True) if start else {}
     for twin in ends[1:]:
         info["mean_with_twin"] = {k: v for k, v in read_model_info(twin)[1].items() if k != "init"}
     if PartialState().is_main_process: mean_weights([ends[0], *start, *ends[1:]], out, **info)
