@@ -22,6 +22,9 @@ def address(tmp_path_factory):
     server.shutdown()
 
 
+SHOWN = "document.readyState === 'complete' && document.images.length && [...document.images].every(i => i.naturalWidth)"
+
+
 @pytest.mark.skipif(chromium() is None, reason=MISSING)
 def test_site_in_a_browser(address):
     from playwright.sync_api import sync_playwright
@@ -30,9 +33,12 @@ def test_site_in_a_browser(address):
         page, asked = browser.new_page(), []
         page.on("request", lambda r: asked.append(r.url))
         page.goto(address)
-        assert page.evaluate("[...document.images].every(i => i.naturalWidth)") and page.locator("article table").count() >= 3
+        page.wait_for_function(SHOWN)
+        assert page.locator("article table").count() >= 3
         page.get_by_role("link", name="20_warp").first.click()
-        assert page.locator("math").count() and page.evaluate("[...document.images].every(i => i.naturalWidth)")
+        page.wait_for_url("**/20_warp/")
+        page.wait_for_function(SHOWN)
+        assert page.locator("math").count()
         page.goto(address + "api/warp/")
         row = page.locator("tr", has=page.get_by_text("padding", exact=True)).first.inner_text()
         assert "str" in row and "zeros" in row
