@@ -33,8 +33,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from .augment import AugmentConfig, augment
-from .core import (Config, X2FaceError, cache_dir, load_tensors, machine, parse_json, pick_device, read_log, save_tensors,
-                            seed_everything, write_text)
+from .core import (Config, X2FaceError, cache_dir, load_tensors, machine, parse_json, pick_device,
+                            read_log, save_tensors, seed_everything, write_text)
 from .data import Frames, PairBatches, Track, read_tracks, track_landmarks
 from .faces import FLIP_68, N_MESH, mirror_order
 from .lift import LiftedPairs, draw_pairs
@@ -46,7 +46,7 @@ from .x2face import X2Face, X2FaceConfig, load_model, read_model_info, save_mode
 # %% ../nbs/31_training.ipynb #31-training-005
 @dataclass(frozen=True)
 class TrainConfig(Config):
-    "A training run. Reads older configurations as well. Raises `X2FaceError` for values that no run can have."
+    "A training run. Reads older configurations, too. Raises `X2FaceError` for values that no run can have."
     model:X2FaceConfig=field(default_factory=X2FaceConfig)
     steps:int=100_000 # optimiser steps
     batch_size:int=16 # pairs a step, over all processes
@@ -58,7 +58,7 @@ class TrainConfig(Config):
     weight_decay:float=0. # of the optimiser
     warmup:int=0 # steps of linear warm-up
     schedule:str="constant" # after warm-up: "constant", or "cosine" down to zero
-    terms:dict[str, float]=field(default_factory=lambda: {"l1": 1.}) # weight of each loss term, a row of `TERMS`
+    terms:dict[str, float]=field(default_factory=lambda: {"l1": 1.}) # weights of the loss, rows of `TERMS`
     clip_norm:float=0. # largest gradient norm; 0 does not clip
     augment:AugmentConfig=field(default_factory=AugmentConfig)
     jitter:float=0. # independent jitter of source and driving frame at the start, 0 to 1
@@ -92,31 +92,35 @@ class TrainConfig(Config):
         return super().from_dict(_modern(d) if isinstance(d, dict) else d)
 
 # %% ../nbs/31_training.ipynb #31-training-108
-_WAS = {"landmark_weight": "landmarks", "shape_weight": "shape", "form_weight": "form", "eye_weight": "eyes", "turn_weight": "turn",
-        "optical_weight": "optical", "agreement_weight": "agreement", "point_agreement_weight": "point_agreement"}
+_WAS = {"landmark_weight": "landmarks", "shape_weight": "shape", "form_weight": "form", "eye_weight": "eyes",
+        "turn_weight": "turn", "optical_weight": "optical", "agreement_weight": "agreement",
+        "point_agreement_weight": "point_agreement"}
 
 def _modern(d:dict) -> dict:
     "An older configuration in today's form."
     d = dict(d)
     terms = {new: d.pop(old) for old, new in _WAS.items() if old in d}
     loss, structure = d.pop("loss", None), d.pop("ms_ssim_weight", None)
-    if loss not in (None, "l1", "l1+ms-ssim"): raise X2FaceError(f"loss must be 'l1' or 'l1+ms-ssim', got {loss!r}.")
+    if loss not in (None, "l1", "l1+ms-ssim"):
+        raise X2FaceError(f"loss must be 'l1' or 'l1+ms-ssim', got {loss!r}.")
     if loss: terms["ms_ssim"] = (.2 if structure is None else structure) if loss == "l1+ms-ssim" else 0.
     elif structure is not None: terms["ms_ssim"] = structure
     return d | dict(terms=d.get("terms", {"l1": 1.}) | terms) if terms else d
 
 # %% ../nbs/31_training.ipynb #31-training-106
-_CHOICES = dict(optimizer=("sgd", "adamw"), schedule=("constant", "cosine"), precision=("auto", "fp32", "bf16"))
+_CHOICES = dict(optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
+                precision=("auto", "fp32", "bf16"))
 _POSITIVE = "steps batch_size k lr landmark_until mouth_weight log_every val_every save_every".split()
 _NOT_NEGATIVE = "weight_decay clip_norm warmup workers jitter jitter_end same".split()
 
 def _check(cfg:TrainConfig):
     def need(ok, what):
         if not ok: raise X2FaceError(what)
-    for k in _POSITIVE: need(0 < getattr(cfg, k) < float("inf"), f"{k} must be positive, got {getattr(cfg, k)}.")
-    for k in _NOT_NEGATIVE: need(getattr(cfg, k) >= 0, f"{k} must be 0 or more, got {getattr(cfg, k)}.")
+    has = vars(cfg)
+    for k in _POSITIVE: need(0 < has[k] < float("inf"), f"{k} must be positive, got {has[k]}.")
+    for k in _NOT_NEGATIVE: need(has[k] >= 0, f"{k} must be 0 or more, got {has[k]}.")
     for k, known in _CHOICES.items():
-        need(getattr(cfg, k) in known, f"{k} must be one of {', '.join(map(repr, known))}, got {getattr(cfg, k)!r}.")
+        need(has[k] in known, f"{k} must be one of {', '.join(map(repr, known))}, got {has[k]!r}.")
     need(cfg.same <= 1, f"same is a share, 0 to 1, got {cfg.same}.")
     need(0 <= cfg.lifted <= 1, f"lifted is a share, 0 to 1, got {cfg.lifted}.")
     need(not cfg.lifted or cfg.k == 1, f"Lifted pairs have one source; set k to 1, got {cfg.k}.")
@@ -130,7 +134,8 @@ def _check_frames(cfg:TrainConfig, need):
     sizes, begin, smallest = cfg.frame_sizes, cfg.frame_size_from, min(cfg.frame_sizes, default=0)
     need(smallest >= 11, "frame_sizes must be sides of 11 pixels or more.")
     for name in cfg.terms:
-        need(smallest >= TERMS[name].min_side, f"The term {name} requires frames of {TERMS[name].min_side} pixels or more, got {smallest}.")
+        side = TERMS[name].min_side
+        need(smallest >= side, f"The term {name} requires frames of {side} pixels or more, got {smallest}.")
     need(len(sizes) == len(begin) and begin[:1] == (0.,) and list(begin) == sorted(begin),
          "frame_size_from must give each of frame_sizes a rising share of the run, beginning with 0.")
 
@@ -153,11 +158,12 @@ def phase(
     if cfg.schedule == "cosine" and step >= cfg.warmup:
         lr = cfg.lr * .5 * (1 + np.cos(np.pi * (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup)))
     size = [s for s, at in zip(cfg.frame_sizes, cfg.frame_size_from) if t >= at][-1]
-    return Phase(float(lr), size, cfg.jitter + (cfg.jitter_end - cfg.jitter) * t, max(0., 1 - t / cfg.landmark_until))
+    jitter = cfg.jitter + (cfg.jitter_end - cfg.jitter) * t
+    return Phase(float(lr), size, jitter, max(0., 1 - t / cfg.landmark_until))
 
 # %% ../nbs/31_training.ipynb #31-training-113
 class Landmarks:
-    "Landmarks of the training tracks. Raises `X2FaceError` if they do not fit the frames, or if there are none."
+    "Landmarks of the training tracks. Raises `X2FaceError` if there are none or they do not fit the frames."
     def __init__(self,
         frames:Frames, # the training tracks
         mesh:bool=False, # of a face mesh instead of dlib's 68
@@ -165,20 +171,24 @@ class Landmarks:
         progress:bool=False, # show a bar while landmarks are detected
     ):
         bar = tqdm(frames.tracks, desc="landmarks", disable=not progress, leave=False)
-        self.points = [self._fit(track_landmarks(t, mesh), t, (frames.n_frames(i), N_MESH if mesh else 68, 2)) for i, t in enumerate(bar)]
+        shapes = [(frames.n_frames(i), N_MESH if mesh else 68, 2) for i in range(len(frames.tracks))]
+        self.points = [self._fit(track_landmarks(t, mesh), t, shape) for t, shape in zip(bar, shapes)]
         known = np.concatenate(self.points)
-        if np.isnan(known).all(0).any(): raise X2FaceError("No landmarks were found in any training track; train without terms that need points.")
+        if np.isnan(known).all(0).any():
+            raise X2FaceError("No landmarks were found in any track; drop the terms that need points.")
         mean = np.nanmean(known, 0)
         self.flip_order = mirror_order(mean)
         canonical = torch.from_numpy((mean + mean[self.flip_order] * [-1, 1]) / 2).float()
         weight = torch.ones(len(mean)); weight[MOUTH_68] = mouth_weight
-        self.given = dict(canonical=canonical, mean_shape=face_shape(canonical[None, :68])[0], point_weight=weight)
+        mean_shape = face_shape(canonical[None, :68])[0]
+        self.given = dict(canonical=canonical, mean_shape=mean_shape, point_weight=weight)
 
     @staticmethod
     def _fit(points, track, wanted):
         if points.shape == wanted: return points
         if np.isnan(points).all(): return np.full(wanted, np.nan, np.float32)
-        raise X2FaceError(f"The landmarks of track {track.name} have the shape {points.shape}, its {wanted[0]} frames require {wanted}; detect them again.")
+        raise X2FaceError(f"The landmarks of track {track.name} have the shape {points.shape}, "
+                          f"its {wanted[0]} frames require {wanted}; detect them again.")
 
 # %% ../nbs/31_training.ipynb #31-training-171
 def _photos(
@@ -208,7 +218,7 @@ def lift_tracks(
     if (folder / "lifted").is_dir(): return LiftedPairs(folder / "lifted")
     stills, size = sorted(folder.glob(cfg.stills)) if cfg.stills else [], max(cfg.frame_sizes)
     if cfg.stills and not stills:
-        raise X2FaceError(f"No photograph in {folder} matches {cfg.stills!r}; set stills to a pattern that does.")
+        raise X2FaceError(f"No photograph in {folder} matches {cfg.stills!r}; set stills to one that does.")
     names = json.dumps([[t.name for t in tracks], [p.name for p in stills], size])
     at = cache_dir() / "lifted" / hashlib.sha256(names.encode()).hexdigest()[:16]
     return LiftedPairs(at) if at.is_dir() else draw_pairs(_photos(tracks, stills, 2 * size), at, size=size)
@@ -224,10 +234,12 @@ class TrainingData:
     ):
         tracks, wanted = {s: read_tracks(folder, s) for s in ("train", "val")}, needs(cfg.terms)
         self.frames = {s: Frames(t, max(cfg.frame_sizes), progress=progress) for s, t in tracks.items()}
-        self.landmarks = Landmarks(self.frames["train"], cfg.mesh, cfg.mouth_weight, progress) if "points" in wanted else None
+        train, self.landmarks = self.frames["train"], None
+        if "points" in wanted: self.landmarks = Landmarks(train, cfg.mesh, cfg.mouth_weight, progress)
+        points = self.landmarks and self.landmarks.points
         lifted = lift_tracks(cfg, folder, tracks["train"]) if cfg.lifted else None
-        self.pairs = PairBatches(self.frames["train"], cfg.batch_size, cfg.k, cfg.seed, self.landmarks and self.landmarks.points,
-                                 "optical" in wanted, cfg.same, lifted, cfg.lifted, rank, world)
+        self.pairs = PairBatches(train, cfg.batch_size, cfg.k, cfg.seed, points, "optical" in wanted,
+                                 cfg.same, lifted, cfg.lifted, rank, world)
         self.given = self.landmarks.given if self.landmarks else {}
         self.flip_order = self.landmarks.flip_order if self.landmarks else FLIP_68
         names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
@@ -243,13 +255,15 @@ class Trained(nn.Module):
         super().__init__()
         self.x2face, self.with_sources = x2face, "sources" in needs(terms)
         width = x2face.cfg.driving.widths[-1]
-        self.readouts = nn.ModuleDict({name: nn.Linear(width, TERMS[name].readout) for name in terms if TERMS[name].readout})
+        numbers = {name: TERMS[name].readout for name in terms}
+        self.readouts = nn.ModuleDict({name: nn.Linear(width, n) for name, n in numbers.items() if n})
 
     def forward(self, srcs:Tensor, drv:Tensor) -> dict: # see `GIVEN`
         out = self.x2face(srcs, drv)
         given = dict(gens=[out.gen, *out.sides], embed_flow=out.embed_flow, drive_flow=out.drive_flow)
         given["readouts"] = {name: layer(out.vec) for name, layer in self.readouts.items()}
-        if self.with_sources: given["src_flow"] = self.x2face.drive(srcs.flatten(0, 1)).unflatten(0, srcs.shape[:2])
+        if self.with_sources:
+            given["src_flow"] = self.x2face.drive(srcs.flatten(0, 1)).unflatten(0, srcs.shape[:2])
         return given
 
 # %% ../nbs/31_training.ipynb #31-training-121
@@ -268,9 +282,11 @@ def pick_precision(
 ) -> str: # "fp32" or "bf16"
     "Resolve `auto`: bf16 on CUDA's Ampere and later and on CPUs with AVX512-BF16 or AMX, else fp32."
     if name != "auto": return name
-    if device.type == "cuda": return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type != "cpu": return "fp32"
-    has = [getattr(torch.cpu, f, lambda: False)() for f in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    if device.type == "cuda": has = [torch.cuda.is_bf16_supported(including_emulation=False)]
+    elif device.type == "cpu":
+        ask = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+        has = [getattr(torch.cpu, f, lambda: False)() for f in ask]
+    else: has = []
     return "bf16" if any(has) else "fp32"
 
 # %% ../nbs/31_training.ipynb #31-training-023
@@ -298,8 +314,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        y = (x32 - mean[:, None, None]) * (self.weight * (var + self.eps).rsqrt())[:, None, None] + self.bias[:, None, None]
-        return y.to(x.dtype)
+        scale = self.weight * (var + self.eps).rsqrt()
+        return ((x32 - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 def share_norms(
     model:nn.Module, # changed in place
@@ -325,15 +341,16 @@ def step_inputs(
     step:int, # its number
     mine:slice=slice(None), # this process's part of the batch
     flip_order:np.ndarray=FLIP_68, # which landmark becomes which in the mirror
-) -> dict[str, Tensor]: # srcs, drv in [0,1] at the size of the phase; points and optical flow, if the batch has them
+) -> dict[str, Tensor]: # srcs, drv in [0,1] at the size of the phase; points and flow, if the batch has them
     "Frames as the networks see them at this step."
     now, rng = phase(cfg, step), torch.Generator().manual_seed((cfg.seed << 32) + step)
     b = augment(batch, cfg.augment, now.jitter, rng, mine, cfg.batch_size, flip_order)
     if "is_lifted" in batch: b = split_lifted(b, batch["is_lifted"])
     if now.frame_size < b["drv"].shape[-1]:
-        b["drv"] = F.interpolate(b["drv"], (now.frame_size,) * 2, mode="area")
-        b["srcs"] = F.interpolate(b["srcs"].flatten(0, 1), (now.frame_size,) * 2, mode="area").unflatten(0, b["srcs"].shape[:2])
-        if "seen" in b: b["seen"] = (F.interpolate(b["seen"], (now.frame_size,) * 2, mode="area") == 1).float()
+        def shrink(x): return F.interpolate(x, (now.frame_size,) * 2, mode="area")
+        srcs = shrink(b["srcs"].flatten(0, 1)).unflatten(0, b["srcs"].shape[:2])
+        b |= dict(drv=shrink(b["drv"]), srcs=srcs)
+        if "seen" in b: b["seen"] = (shrink(b["seen"]) == 1).float()
     return dict(seen=None) | b
 
 # %% ../nbs/31_training.ipynb #31-training-129
@@ -392,8 +409,10 @@ class Validation:
         per_track:int=4, # driving frames a track
     ):
         self.per_track = per_track
-        at = [(t, int(i)) for t in range(len(frames.tracks)) for i in np.linspace(0, frames.n_frames(t) - 1, per_track + 1)[1:]]
-        self.src, self.drv = to_tensor([frames[t, 0] for t, _ in at]), to_tensor([frames[t, i] for t, i in at])
+        def places(t): return np.linspace(0, frames.n_frames(t) - 1, per_track + 1)[1:].astype(int)
+        at = [(t, i) for t in range(len(frames.tracks)) for i in places(t)]
+        self.src = to_tensor([frames[t, 0] for t, _ in at])
+        self.drv = to_tensor([frames[t, i] for t, i in at])
 
     @torch.inference_mode()
     def __call__(self,
@@ -402,7 +421,8 @@ class Validation:
     ) -> dict: # l1, ssim, and copy-source's
         "Figures of a model, and of copy-source."
         device, pairs = next(model.parameters()).device, zip(self.src.split(batch), self.drv.split(batch))
-        with _evaluating(model): gen = torch.cat([model(s.to(device), d.to(device)).gen.cpu() for s, d in pairs])
+        with _evaluating(model):
+            gen = torch.cat([model(s.to(device), d.to(device)).gen.cpu() for s, d in pairs])
         both = {"": gen, "_copy": self.src}
         return {f"l1{k}": F.l1_loss(x, self.drv).item() for k, x in both.items()} | \
                {f"ssim{k}": ssim(x, self.drv, data_range=1.).item() for k, x in both.items()}
@@ -439,9 +459,11 @@ def save_checkpoint(
 def _read_checkpoint(path:Path) -> tuple[dict, dict]: # state, tensors
     metadata, tensors = load_tensors(path)
     state = parse_json(metadata.get("state", ""), path)
-    if not isinstance(state, dict) or not isinstance(state.get("config", {}), dict): raise X2FaceError(f"{path} holds no training state.")
-    if "config" in state: state["config"] = TrainConfig.from_dict(state["config"]).to_dict() # an older one has other fields
-    return state, {k.replace("model.shape_head.", "model.readouts.shape."): v for k, v in tensors.items()} # the first is its older name
+    if not isinstance(state, dict) or not isinstance(state.get("config", {}), dict):
+        raise X2FaceError(f"{path} holds no training state.")
+    if "config" in state: state["config"] = TrainConfig.from_dict(state["config"]).to_dict() # may be older
+    was, now = "model.shape_head.", "model.readouts.shape."
+    return state, {k.replace(was, now): v for k, v in tensors.items()}
 
 def _restore(tensors:dict, model, optimizer, average):
     for name, of in (("model.", model), ("average.", average)):
@@ -458,15 +480,16 @@ def _restore(tensors:dict, model, optimizer, average):
 def _differing(mine:dict, theirs:dict) -> list[str]:
     "Keys whose values differ, nested ones with a dot."
     keys = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
-    nested = {k: (mine.get(k), theirs.get(k)) for k in keys if isinstance(mine.get(k), dict) and isinstance(theirs.get(k), dict)}
-    return [x for k in keys for x in ([f"{k}.{y}" for y in _differing(*nested[k])] if k in nested else [k])]
+    def below(a, b): return _differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else []
+    return [x for k in keys for x in ([f"{k}.{y}" for y in below(mine.get(k), theirs.get(k))] or [k])]
 
 def _refuse_other(path:Path, mine:dict, theirs:dict):
     "Raise `X2FaceError` if a checkpoint belongs to another run."
     for key, what in (("config", "configuration"), ("data", "set of tracks"), ("precision", "precision")):
         if key not in mine or theirs.get(key, mine[key]) == mine[key]: continue
-        differ = f" ({', '.join(_differing(mine[key], theirs[key]))} differ)" if isinstance(mine[key], dict) else ""
-        raise X2FaceError(f"Checkpoint {path} belongs to a run with another {what}{differ}; use another folder, or the same {what}.")
+        differ = f" ({', '.join(_differing(mine[key], theirs[key]))} differ)" if key == "config" else ""
+        raise X2FaceError(f"Checkpoint {path} belongs to a run with another {what}{differ}; "
+                          f"use another folder, or the same {what}.")
 
 # %% ../nbs/31_training.ipynb #31-training-017
 def load_checkpoint(
@@ -492,17 +515,20 @@ class RunFolder:
         path:str|Path, # created by `claim`
     ):
         self.path = Path(path)
-        self.checkpoint, self.weights, self.config = (self.path / n for n in ("checkpoint.safetensors", "weights.safetensors", "config.json"))
-        self.log = self.path / "log.jsonl"
+        self.config, self.log = self.path / "config.json", self.path / "log.jsonl"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.weights = self.path / "weights.safetensors"
 
     @contextmanager
     def claim(self):
-        "Hold the folder for one process. Raises `X2FaceError` if another one trains there, or if it cannot be written."
+        "Hold the folder for one process. Raises `X2FaceError` if another one does or it cannot be written."
         try: self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise X2FaceError(f"Cannot write to {self.path} ({e.strerror}); choose another folder.") from None
+        except OSError as e:
+            raise X2FaceError(f"Cannot write to {self.path} ({e.strerror}); choose another folder.") from None
         lock = FileLock(self.path / ".lock", timeout=0)
         try: lock.acquire()
-        except Timeout: raise X2FaceError(f"Another process trains in {self.path}; wait for it, or choose another folder.") from None
+        except Timeout:
+            raise X2FaceError(f"Another process trains in {self.path}; wait or use another folder.") from None
         try: yield self
         finally: lock.release()
 
@@ -526,7 +552,8 @@ class RunFolder:
 def _commit() -> str:
     "Commit of the checkout that the package runs from, or 'none'."
     ask = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try: return subprocess.run(ask, cwd=str(resources.files("x2face_nb")), capture_output=True, text=True, check=True).stdout.strip()
+    where = str(resources.files("x2face_nb"))
+    try: return subprocess.run(ask, cwd=where, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return "none"
 
 # %% ../nbs/31_training.ipynb #31-training-143
@@ -536,10 +563,13 @@ def _moving_average(decay, average, now, n):
 
 def _accelerator(cfg:TrainConfig, device:str) -> tuple[Accelerator, str]: # and the precision
     where = pick_device(device)
-    if where.index: raise X2FaceError(f"Training uses the first CUDA device that it sees; set CUDA_VISIBLE_DEVICES={where.index} and device cuda.")
+    if where.index:
+        raise X2FaceError("Training uses the first CUDA device that it sees; "
+                          f"set CUDA_VISIBLE_DEVICES={where.index} and device cuda.")
     precision = pick_precision(cfg.precision, where)
     AcceleratorState._reset_state(reset_partial_state=True) # a notebook may train twice
-    return Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no"), precision
+    mixed = "bf16" if precision == "bf16" else "no"
+    return Accelerator(cpu=where.type == "cpu", mixed_precision=mixed), precision
 
 # %% ../nbs/31_training.ipynb #31-training-026
 class _Build:
@@ -553,25 +583,28 @@ class _Build:
         progress:bool=True, # show bars
     ):
         if cfg.freeze_norms and not init:
-            raise X2FaceError("freeze_norms requires weights to start from, whose statistics it keeps; name them with init.")
+            raise X2FaceError("freeze_norms keeps the statistics of weights and requires weights; set init.")
         self.cfg, self.folder, self.init, self.commit = cfg, RunFolder(out), init, _commit()
         self.accelerator, self.precision = _accelerator(cfg, device)
         self.is_main = self.accelerator.is_main_process
         self.progress = progress and self.is_main
         seed_everything(cfg.seed)
-        self.data = TrainingData(cfg, data, self.accelerator.process_index, self.accelerator.num_processes, self.progress)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.data = TrainingData(cfg, data, rank, world, self.progress)
         self.given = {k: v.to(self.accelerator.device) for k, v in self.data.given.items()}
         self.validation = Validation(self.data.frames["val"])
         self._networks()
         self._resume()
 
     def _networks(self):
-        cfg = self.cfg
-        self.model = (load_model(self.init, cfg.model) if self.init else X2Face(cfg.model)).to(memory_format=torch.channels_last)
-        self.trained = Trained(self.model, cfg.terms)
-        self.average = AveragedModel(self.model, multi_avg_fn=partial(_moving_average, cfg.ema), use_buffers=True) if cfg.ema else None
-        if self.accelerator.num_processes > 1: share_norms(self.trained)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.trained, make_optimizer(cfg, self.trained.parameters()))
+        cfg, accelerator = self.cfg, self.accelerator
+        self.model = load_model(self.init, cfg.model) if self.init else X2Face(cfg.model)
+        self.trained = Trained(self.model.to(memory_format=torch.channels_last), cfg.terms)
+        step = partial(_moving_average, cfg.ema)
+        self.average = AveragedModel(self.model, multi_avg_fn=step, use_buffers=True) if cfg.ema else None
+        if accelerator.num_processes > 1: share_norms(self.trained)
+        optimizer = make_optimizer(cfg, self.trained.parameters())
+        self.wrapped, self.optimizer = accelerator.prepare(self.trained, optimizer)
 
     def _resume(self):
         self.step, self.seconds, self.should_stop = 0, 0., 0
@@ -587,10 +620,12 @@ class _Step(_Build):
         batch:dict[str, Tensor], # as `PairBatches` gives
     ) -> dict[str, Tensor]: # the terms of the loss
         "One optimiser step. Raises `X2FaceError` if the loss is not finite."
-        now, batch = phase(self.cfg, self.step), {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
-        given = self.given | step_inputs(batch, self.cfg, self.step, self.data.pairs.mine, self.data.flip_order)
+        now, device = phase(self.cfg, self.step), self.accelerator.device
+        batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        inputs = step_inputs(batch, self.cfg, self.step, self.data.pairs.mine, self.data.flip_order)
         self._train_mode()
-        given |= self.wrapped(given["srcs"], given["drv"]) # under autocast, which `prepare` added to its forward
+        seen = self.wrapped(inputs["srcs"], inputs["drv"]) # under autocast, if the run has it
+        given = self.given | inputs | seen
         loss, values = total_loss(self.cfg.terms, given, now.fade)
         self._update(loss, now.lr)
         return {k: v.detach() for k, v in values.items()}
@@ -609,17 +644,18 @@ class _Step(_Build):
         self.optimizer.step()
         if self.average: self.average.update_parameters(self.model)
         if not loss.isfinite():
-            raise X2FaceError(f"The loss is {loss.item()} at step {self.step}; start again in a new folder with a lower lr, or with precision=fp32.")
+            raise X2FaceError(f"The loss is {loss.item()} at step {self.step}; "
+                              "start again in a new folder with a lower lr, or with precision=fp32.")
 
 # %% ../nbs/31_training.ipynb #31-training-149
 class _Loop(_Step):
     "The third part of `Trainer`: steps until the end or a signal."
     def _loop(self):
         loader = iter(torch.utils.data.DataLoader(
-            self.data.pairs, batch_size=None, sampler=range(self.step, self.cfg.steps), num_workers=self.cfg.workers,
-            generator=torch.Generator())) # of its own; starting the loader would otherwise advance the global one
-        meter = Meter()
-        with tqdm(total=self.cfg.steps, initial=self.step, unit="step", smoothing=.05, disable=not self.progress, desc="train") as bar:
+            self.data.pairs, batch_size=None, sampler=range(self.step, self.cfg.steps),
+            num_workers=self.cfg.workers, generator=torch.Generator())) # a loader advances its generator
+        meter, look = Meter(), dict(unit="step", smoothing=.05, desc="train", disable=not self.progress)
+        with tqdm(total=self.cfg.steps, initial=self.step, **look) as bar:
             while self.step < self.cfg.steps:
                 began = time.perf_counter()
                 batch, waited = next(loader), time.perf_counter() - began
@@ -636,8 +672,8 @@ class _Loop(_Step):
         if self.step % self.cfg.val_every == 0 and self.step < self.cfg.steps: self.validate()
         if self._is_due(self.cfg.save_every) or self.should_stop: self.save()
         if self.should_stop:
-            e = X2FaceError(f"Training stopped at step {self.step} of {self.cfg.steps}; its checkpoint is in {self.folder.path}, "
-                            "and the same command carries on.")
+            e = X2FaceError(f"Training stopped at step {self.step} of {self.cfg.steps}; "
+                            f"its checkpoint is in {self.folder.path}, and the same command carries on.")
             e.signum = self.should_stop # the command's exit status
             raise e
 
@@ -647,7 +683,8 @@ class _Loop(_Step):
     def _log_means(self, meter:Meter, bar) -> Meter: # a new one
         means, speed = meter.read(lambda v: self.accelerator.reduce(v, "mean"))
         samples = speed["steps_per_s"] * self.cfg.batch_size
-        self._log(**means, samples_per_s=round(samples, 1), data_wait=speed["data_wait"], **vars(phase(self.cfg, self.step - 1)))
+        now = vars(phase(self.cfg, self.step - 1))
+        self._log(**means, samples_per_s=round(samples, 1), data_wait=speed["data_wait"], **now)
         bar.set_postfix({k: f"{v:.4f}" for k, v in means.items()} | {"samples/s": f"{samples:.0f}"})
         return Meter()
 
@@ -666,7 +703,8 @@ class _Loop(_Step):
     def save(self):
         "Write the checkpoint."
         state = dict(step=self.step, seconds=self.seconds, **self.run)
-        if self.is_main: save_checkpoint(self.folder.checkpoint, self.trained, self.optimizer, state, self.average)
+        if not self.is_main: return
+        save_checkpoint(self.folder.checkpoint, self.trained, self.optimizer, state, self.average)
 
 # %% ../nbs/31_training.ipynb #31-training-152
 class Trainer(_Loop):
@@ -681,7 +719,7 @@ class Trainer(_Loop):
     def pairs(self) -> PairBatches: return self.data.pairs
 
     def fit(self) -> Path: # the weights
-        "Run to the end. Ctrl-C and SIGTERM save a checkpoint and raise `X2FaceError`; call it again to resume."
+        "Run to the end. Ctrl-C and SIGTERM save a checkpoint and raise `X2FaceError`; call again to resume."
         if self.step == self.cfg.steps and self.weights.is_file(): return self.weights
         with self.folder.claim() if self.is_main else nullcontext(): return self._fit()
 
@@ -697,7 +735,9 @@ class Trainer(_Loop):
 
     def _info(self, figures:dict) -> dict:
         "What the weights say about themselves."
-        info = dict(recipe=self.run["config"], steps=self.step, samples=self.step * self.cfg.batch_size, hours=round(self.seconds / 3600, 2),
-                    precision=self.precision, machine=machine(), commit=self.commit, config_hash=self.cfg.hash, val=figures,
-                    train_tracks=len(self.data.frames["train"].tracks), train_identities=len(self.pairs.of_ident))
+        info = dict(recipe=self.run["config"], steps=self.step, samples=self.step * self.cfg.batch_size,
+                    hours=round(self.seconds / 3600, 2), precision=self.precision, machine=machine(),
+                    commit=self.commit, config_hash=self.cfg.hash, val=figures,
+                    train_tracks=len(self.data.frames["train"].tracks),
+                    train_identities=len(self.pairs.of_ident))
         return info | dict(init=read_model_info(self.init)[1]) if self.init else info
