@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLIP_68', 'MESH_68', 'N_MESH', 'Face', 'FaceDetector', 'choose_face', 'box_iou', 'FaceTrack', 'FaceTracker',
            'SquareCrop', 'CropConfig', 'crop_of_boxes', 'still_square', 'crop_still', 'track_crop', 'StreamCrop',
-           'paste_back', 'FaceLandmarks', 'MeshView', 'FaceMesh', 'mirror_order']
+           'paste_back', 'FaceLandmarks', 'MeshView', 'FaceMesh', 'quarter_turns', 'mirror_order']
 
 # %% ../nbs/10_faces.ipynb #10-faces-002
 import hashlib
@@ -451,6 +451,22 @@ class FaceMesh:
         return None if points is None else np.concatenate([points[MESH_68], points])[:, :2]
 
 def _mesh_view(points): return MeshView.around(points, points[[33, 263]])
+
+# %% ../nbs/10_faces.ipynb #10-faces-173
+def quarter_turns(
+    img:np.ndarray, # uint8 RGB (H,W,3)
+    mesh:FaceMesh|None=None, # a new one where None
+) -> int|None: # 0 to 3 as `np.rot90` counts them, counter-clockwise; None without a face
+    "Quarter turns that bring the largest face upright. Raises `X2FaceError` unless `img` is a uint8 RGB image."
+    mesh = mesh or FaceMesh()
+    for k in (0, 1, 3, 2):
+        view = np.ascontiguousarray(np.rot90(img, k))
+        face = next(iter(mesh.detector(view)), None)
+        points = None if face is None else mesh.points3d(view, face)
+        if points is None: continue
+        dx, dy = (points[263] - points[33])[:2]
+        return (k + round(float(np.degrees(np.arctan2(dy, dx)))/90)) % 4
+    return None
 
 # %% ../nbs/10_faces.ipynb #10-faces-063
 def mirror_order(

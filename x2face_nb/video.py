@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'to_tensor', 'to_uint8', 'check_size', 'resize', 'is_image', 'as_rate', 'VideoInfo', 'open_media', 'probe',
-           'VideoReader', 'read_video', 'Format', 'format_of', 'check_output', 'default_output', 'VideoWriter',
-           'read_image', 'encode_image', 'write_image', 'is_video', 'video_to_images', 'read_export', 'images_to_video',
-           'show_video']
+           'video_end', 'VideoReader', 'read_video', 'Format', 'format_of', 'check_output', 'default_output',
+           'VideoWriter', 'read_image', 'encode_image', 'write_image', 'is_video', 'video_to_images', 'read_export',
+           'images_to_video', 'show_video']
 
 # %% ../nbs/01_video.ipynb #01-video-002
 import base64
@@ -23,7 +23,7 @@ import warnings
 import weakref
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 import torch
 from IPython.display import HTML
+from av.codec.context import Flags
 from av.filter import Graph
 from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
@@ -271,6 +272,7 @@ def _opened(
                 "or set X2FACE_MAX_MEGAPIXELS higher.")
         check_size(streams[0].height, streams[0].width, path)
         streams[0].thread_type = "AUTO"
+        streams[0].codec_context.flags |= Flags.unaligned # else the left crop is rounded to the alignment of memory
         streams[0].codec_context.options = dict(max_pixels=str(limit("megapixels")*1_000_000))
         yield c, streams[0]
 
@@ -321,7 +323,7 @@ def probe(
     with _opened(path) as (c, v), _explained(Path(path), "read"):
         v.thread_type = "SLICE" # the first frame at once, not after one for each thread
         frame = _first_frame(c, v, path)
-        turn, (h, w) = _turn(frame), _square(frame, v)
+        turn, (h, w) = _turn(frame), _square(frame, v, _margins(v))
         if turn[0]: h, w = w, h
         check_size(h, w, path)
         seconds = v.duration*v.time_base if v.duration else c.duration/av.time_base if c.duration else None
@@ -333,6 +335,14 @@ def probe(
             duration=None if seconds is None else float(seconds), codec=v.codec_context.codec.canonical_name,
             rotation=frame.rotation % 360, until=until,
             audio=None if audio is None else audio.codec_context.codec.canonical_name if audio.codec_context else "unknown")
+
+# %% ../nbs/01_video.ipynb #01-video-140
+def video_end(
+    path:str|Path, # a video, or an animated picture
+) -> float|None: # seconds; None where only reading all of it would tell
+    "Second at which a player stops, the last frame's delay and longer sound included. Raises `X2FaceError` as `probe` does."
+    if not _moves(path): return probe(path).until
+    return sum(d for _, d, _ in _animation(Path(path)))
 
 # %% ../nbs/01_video.ipynb #01-video-021
 def _turn(
@@ -357,26 +367,35 @@ def _upright(
 def _square(
     frame, # decoded frame
     v, # its stream
+    margins:tuple=(0, 0, 0, 0), # left, top, right, bottom that are cropped
 ) -> tuple[int, int]: # (h, w) in square pixels, before it is turned
-    "Size after the sample aspect ratio is applied."
-    sar = v.sample_aspect_ratio or Fraction(1)
+    "Size after cropping and the sample aspect ratio."
+    h, w, sar = frame.height - margins[1] - margins[3], frame.width - margins[0] - margins[2], v.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 16) <= sar <= 16 or abs(sar - 1) < Fraction(1, 100): sar = Fraction(1) # damaged, or a rounded size
-    return (frame.height, round(frame.width*sar)) if sar >= 1 else (round(frame.height/sar), frame.width)
+    return (h, round(w*sar)) if sar >= 1 else (round(h/sar), w)
 
 # %% ../nbs/01_video.ipynb #01-video-093
+def _chain(
+    frame, # what goes in first
+    v, # its stream
+    *filters, # (name, options) of FFmpeg
+) -> Graph:
+    "A filter graph: a chain for frames like this one."
+    graph = Graph()
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=v.time_base)
+    for name, options in (*filters, ("buffersink", {})):
+        node = graph.add(name, **options)
+        last.link_to(node)
+        last = node
+    graph.configure()
+    return graph
+
 def _deinterlacer(
     frame, # the first interlaced frame
     v, # its stream
 ) -> Graph:
     "A filter graph that turns each interlaced frame into one whole picture and passes others on."
-    graph = Graph()
-    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=v.time_base)
-    for name, args in (("bwdif", "mode=send_frame:parity=auto:deint=interlaced"), ("buffersink", "")):
-        node = graph.add(name, args)
-        last.link_to(node)
-        last = node
-    graph.configure()
-    return graph
+    return _chain(frame, v, ("bwdif", dict(mode="send_frame", parity="auto", deint="interlaced")))
 
 def _progressive(
     frames, # yields (seconds, duration, frame)
@@ -414,11 +433,60 @@ def _colour(
     frame, # decoded frame
 ) -> dict: # arguments for FFmpeg's scaler; empty for an ordinary frame
     "How its colours become BT.709."
-    if frame.color_trc in _HDR or frame.color_primaries in _WIDE:
+    if frame.color_primaries in _WIDE:
         return dict(dst_color_trc=ColorTrc.BT709, dst_color_primaries=ColorPrimaries.BT709, dst_color_range=ColorRange.JPEG)
     if frame.colorspace == 2 and not frame.format.is_rgb and (frame.width >= 1280 or frame.height > 576):
         return dict(src_colorspace=Colorspace.ITU709)
     return {}
+
+# %% ../nbs/01_video.ipynb #01-video-135
+_TO_709 = {9: [[1.6605, -.5876, -.0728], [-.1246, 1.1329, -.0083], [-.0182, -.1006, 1.1187]]} # from BT.2020
+_TO_709 |= dict.fromkeys((11, 12), [[1.2249, -.2247, 0], [-.042, 1.0419, 0], [-.0197, -.0786, 1.0979]]) # from P3
+
+def _light(
+    code:np.ndarray, # (...,3) R'G'B' in [0,1]
+    trc:int, # `ColorTrc` of PQ or HLG
+) -> np.ndarray: # (...,3), 1 is white at 203 cd/m²
+    "Linear light on a display of 1000 cd/m² (ITU-R BT.2100)."
+    if trc == ColorTrc.SMPTE2084:
+        p = code**(32/2523)
+        return 10_000/203*((p - 107/128).clip(0)/(2413/128 - 2392/128*p))**(8192/1305)
+    a, b, c = .17883277, .28466892, .55991073
+    scene = np.where(code <= .5, code**2/3, (np.exp((code - c)/a) + b)/12)
+    return 1000/203*scene*(scene @ [.2627, .678, .0593])[..., None]**.2
+
+def _toned(
+    light:np.ndarray, # linear, 1 is white
+    knee:float=.75, # kept as it is up to here
+    peak:float=4000/203, # becomes 1
+) -> np.ndarray: # in [0,1]
+    "Reinhard's curve above the knee."
+    t, p = (light - knee).clip(0)/(1 - knee), (peak - knee)/(1 - knee)
+    return np.where(light < knee, light, knee + (1 - knee)*t*(1 + t/p**2)/(1 + t)).clip(0, 1)
+
+# %% ../nbs/01_video.ipynb #01-video-136
+def _tone_table(
+    trc:int, # `ColorTrc` of PQ or HLG
+    primaries:int, # of FFmpeg
+    n:int=33, # steps of each colour
+) -> str: # a .cube file
+    "SDR levels for n³ HDR codes. The brightest colour of a pixel decides how far it is dimmed, so that hues stay."
+    b, g, r = np.meshgrid(*[np.linspace(0, 1, n)]*3, indexing="ij")
+    x = _light(np.stack([r, g, b], -1).reshape(-1, 3), trc) @ np.transpose(_TO_709.get(primaries, _TO_709[9]))
+    top = x.max(-1, keepdims=True).clip(1e-6)
+    x = (x*_toned(top)/top).clip(0, 1)**(1/2.4)
+    return f"LUT_3D_SIZE {n}\n" + "\n".join("%.6f %.6f %.6f" % tuple(row) for row in x)
+
+def _tone_mapper(
+    frame, # the first HDR frame
+    v, # its stream
+) -> Graph:
+    "A filter graph from HDR frames to rgb24."
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)/"tones.cube"
+        at.write_text(_tone_table(frame.color_trc, frame.color_primaries))
+        return _chain(frame, v, ("scale", dict(flags="bilinear")), ("format", dict(pix_fmts="gbrp16")),
+                      ("lut3d", dict(file=str(at))), ("scale", dict(sws_dither="none")), ("format", dict(pix_fmts="rgb24")))
 
 # %% ../nbs/01_video.ipynb #01-video-023
 def _on_white(
@@ -433,16 +501,115 @@ class _Shown:
     def __init__(self,
         v, # open video stream
     ):
-        self.v, self.turn, self.scaler = v, None, VideoReformatter()
+        self.v, self.turn, self.margins, self.scaler = v, None, _margins(v), VideoReformatter()
+        self.mapper, self.kind = None, None
 
     def __call__(self, frame) -> np.ndarray: # uint8 RGB (H,W,3), upright
         if self.turn is None: self.turn = _turn(frame)
-        (h, w), how, scaler = _square(frame, self.v), _colour(frame), self.scaler
+        hdr = frame.color_trc in _HDR
+        if hdr: frame = self._mapped(frame)
+        (h, w), how, scaler = _square(frame, self.v), {} if hdr else _colour(frame), self.scaler
         if "dst_color_trc" in how: scaler = _kept.__dict__.setdefault("scaler", scaler)
         if (h, w) != (frame.height, frame.width): how |= dict(width=w, height=h, interpolation=Interpolation.BICUBIC)
         clear = frame.format.name == "pal8" or any(comp.is_alpha for comp in frame.format.components)
         img = scaler.reformat(frame, format="rgba" if clear else "rgb24", **how).to_ndarray()
-        return _upright(_on_white(img) if clear else img, self.turn)
+        return _upright(self._cropped(_on_white(img) if clear else img, frame), self.turn)
+
+    def _mapped(self, frame):
+        "An HDR frame as SDR in rgb24."
+        kind = frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_primaries
+        if kind != self.kind: self.mapper, self.kind = _tone_mapper(frame, self.v), kind
+        self.mapper.push(frame)
+        return self.mapper.pull()
+
+    def _cropped(self, img, frame):
+        "Without the margins that the container names."
+        if not any(self.margins): return img
+        (h, w), (l, t, *_) = _square(frame, self.v, self.margins), self.margins
+        x, y = round(l*img.shape[1]/frame.width), round(t*img.shape[0]/frame.height)
+        x, y = min(x, img.shape[1] - w), min(y, img.shape[0] - h)
+        return img[y:y + h, x:x + w]
+
+# %% ../nbs/01_video.ipynb #01-video-131
+def _mp4_head(
+    f, # open file, at the beginning of a box
+) -> tuple: # name, bytes of content; None where it lasts to the end
+    "Header of a box of MP4."
+    size, name = struct.unpack(">I4s", f.read(8))
+    if size == 1: return name, struct.unpack(">Q", f.read(8))[0] - 16
+    return name, size - 8 if size else None
+
+def _mkv_head(
+    f, # open file, at the beginning of an element
+) -> tuple: # name, bytes of content; None where it is unknown
+    "Header of an element of Matroska: two numbers whose leading zeros tell their length."
+    first = f.read(1)
+    name = int.from_bytes(first + f.read(8 - first[0].bit_length()))
+    first = f.read(1)[0]
+    n = 8 - first.bit_length()
+    size = int.from_bytes(bytes([first & (1 << 7 - n) - 1]) + f.read(n))
+    return name, None if size == (1 << 7*(n + 1)) - 1 else size
+
+# %% ../nbs/01_video.ipynb #01-video-132
+def _boxes(
+    f, # open file
+    head, # `_mp4_head` or `_mkv_head`
+    names:list, # from the outermost to the innermost
+    start:int, stop:int, # bytes between which to look
+):
+    "Yields (start, stop) of the content of all boxes of the last name within those before it."
+    for _ in range(10_000): # no more than that at one level
+        if start >= stop: return
+        f.seek(start)
+        name, size = head(f)
+        begin = f.tell()
+        start = stop if size is None else min(begin + max(size, 0), stop)
+        if name == names[0]: yield from _boxes(f, head, names[1:], begin, start) if names[1:] else [(begin, start)]
+
+# %% ../nbs/01_video.ipynb #01-video-133
+def _mp4_margins(
+    f, # open MP4 or MOV
+    size:int, # of the file, bytes
+    w:int, h:int, # of the stored frames
+) -> tuple: # left, top, right, bottom
+    "What the clean aperture of the first video track leaves out."
+    for trak in _boxes(f, _mp4_head, [b"moov", b"trak"], 0, size):
+        if not [*_boxes(f, _mp4_head, [b"mdia", b"minf", b"vmhd"], *trak)]: continue
+        (a, b), = _boxes(f, _mp4_head, [b"mdia", b"minf", b"stbl", b"stsd"], *trak)
+        for a, _ in _boxes(f, _mp4_head, [b"clap"], a + 8 + 8 + 78, b): # after the sample entry's own fields
+            f.seek(a)
+            x = struct.unpack(">IIIIiIiI", f.read(32))
+            cw, ch, dx, dy = (Fraction(p, q) for p, q in zip(x[::2], x[1::2]))
+            left, top = (w - cw)/2 + dx, (h - ch)/2 + dy
+            return int(left), int(top), w - 1 - int(left + cw - 1), h - 1 - int(top + ch - 1)
+        break
+    return 0, 0, 0, 0
+
+def _mkv_margins(
+    f, # open Matroska or WebM
+    size:int, # of the file, bytes
+    *_,
+) -> tuple: # left, top, right, bottom
+    "What the elements PixelCropLeft, Top, Right and Bottom of the first video track leave out."
+    video, = [*_boxes(f, _mkv_head, [0x18538067, 0x1654AE6B, 0xAE, 0xE0], 0, size)][:1]
+    out = []
+    for name in (0x54CC, 0x54BB, 0x54DD, 0x54AA):
+        a, b = next(_boxes(f, _mkv_head, [name], *video), (0, 0))
+        f.seek(a)
+        out.append(int.from_bytes(f.read(min(b - a, 8))))
+    return tuple(out)
+
+def _margins(
+    v, # open video stream
+) -> tuple: # left, top, right, bottom, in stored pixels
+    "What its container crops; zeros where it names nothing, or nonsense."
+    path, kind = v.container.name, v.container.format.name
+    read = _mp4_margins if "mp4" in kind else _mkv_margins if "matroska" in kind else None
+    if read is None: return 0, 0, 0, 0
+    try:
+        with open(path, "rb") as f: l, t, r, b = read(f, Path(path).stat().st_size, v.width, v.height)
+    except (OSError, *_BROKEN): return 0, 0, 0, 0
+    return (l, t, r, b) if min(l, t, r, b) >= 0 and l + r < v.width and t + b < v.height else (0, 0, 0, 0)
 
 # %% ../nbs/01_video.ipynb #01-video-097
 def _moves(
@@ -489,11 +656,13 @@ class VideoReader:
         fps:float|str|Fraction|None=None, # constant rate to resample to; None: each frame as it is
         start:float=0., # seconds; frames before are left out
         stop:float|None=None, # seconds; frames from there on are left out
+        turn:int=0, # quarter turns counter-clockwise, after those that the file asks for
     ):
         self.rate, self.start, self.stop, self.until = None if fps is None else as_rate(fps), start, stop, start
         if not 0 <= start < math.inf or stop is not None and not start < stop:
             raise X2FaceError(f"start and stop must satisfy 0 ≤ start < stop, got {start} and {stop}.")
-        self.info, self._running = probe(path), weakref.WeakSet()
+        self.info, self._running, self.turn = probe(path), weakref.WeakSet(), turn % 4
+        if turn % 2: self.info = replace(self.info, width=self.info.height, height=self.info.width)
 
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()
@@ -548,15 +717,18 @@ class VideoReader:
     def _decoded(self):
         "Yields (seconds, duration, RGB) from start to stop. Where a seek lands too late, reads from the beginning."
         if _moves(self.info.path):
-            yield from _animation(self.info.path)
+            yield from self._turned(_animation(self.info.path))
             return
         for seek in (True, False) if self.start else (False,):
             frames = self._judged(seek)
             first = next(frames, None)
             if seek and (first is None or first[0] > self.start): continue
-            if first is not None: yield first
-            yield from frames
+            if first is not None: yield from self._turned(chain([first], frames))
             return
+
+    def _turned(self, frames):
+        "The same, each frame turned."
+        for t, d, img in frames: yield t, d, np.ascontiguousarray(np.rot90(img, self.turn)) if self.turn else img
 
     def _judged(self, seek):
         "Yields (seconds, duration, RGB) up to stop; judges damage."
