@@ -2,6 +2,7 @@
 # settings.ini, setup.py or constraints.txt change.
 PYTHON ?= python3
 FLAGS ?=
+JOBS ?= 2
 DATA ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -21,8 +22,8 @@ demo: .venv/.runtime ## animate a still from a video; writes results/demo/
 live: .venv/.live ## open the live studio in the browser: a portrait that moves as you do
 	$(BIN)/x2face live
 
-test: .venv/.dev ## run every notebook and every test (FLAGS=slow runs the slow cells too)
-	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest
+test: .venv/.dev ## run every notebook and every test, two at a time (JOBS=2; FLAGS=slow runs the slow cells too)
+	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 fuzz: .venv/.dev ## give every reader 20,000 damaged files (CASES=200000 for a night)
 	$(BIN)/python tests/fuzz.py $(or $(CASES),20000)

@@ -6,13 +6,25 @@ import signal
 import tempfile
 import time
 
+import pytest
+
 
 def pytest_sessionstart(session):
-    "Before any test is collected; programs that tests start take over the environment, and what a background job's shell set: to ignore Ctrl-C."
+    """Before any test is collected. Programs that tests start inherit the environment, and so do pytest-xdist's workers.
+
+    A background job's shell sets Ctrl-C to be ignored, and programs would inherit that, too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(session.config, "workerinput"): return
     tmp = tempfile.mkdtemp(prefix="x2face-test-")
     os.environ.update(X2FACE_CACHE=f"{tmp}/cache", IPYTHONDIR=f"{tmp}/ipython", MPLBACKEND="agg")
+    os.environ.setdefault("OMP_NUM_THREADS", "1") # two tests run at once
     atexit.register(finish, session.config.pluginmanager.get_plugin("terminalreporter"), tmp, time.monotonic())
+
+
+def pytest_collection_modifyitems(items):
+    "Notebooks run on any worker; the tests of another file share fixtures, and so a worker."
+    for i in items:
+        if i.path.name != "test_notebooks.py": i.add_marker(pytest.mark.xdist_group(i.path.stem))
 
 
 def finish(

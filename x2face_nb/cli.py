@@ -663,9 +663,17 @@ def _installation() -> dict:
 def info(
     path:Path=_asked(None, "video, picture, weights, embedded face, checkpoint, a run's folder, tracks; "
                            "none for this installation"),
+    system:bool=_asked(False, "what a bug report requires: versions, system, processors", "--system"),
 ):
     "Say what a file is; without one, what is installed here."
-    _say(**(describe(path) if path else _installation()))
+    if system and path: raise typer.BadParameter("--system takes no file.")
+    _say(**(_system() if system else describe(path) if path else _installation()))
+
+def _system() -> dict:
+    "For a bug report."
+    from x2face_nb.core import file_hash, system_report
+    from x2face_nb.x2face import pretrained_path
+    return system_report() | dict(weights=file_hash(pretrained_path()))
 
 # %% ../nbs/60_cli.ipynb #60-cli-058
 def _dropped(
