@@ -70,7 +70,7 @@ class Animator:
     ) -> EmbeddedFace:
         "Read an embedded face; a single source is embedded again if it was prepared for another rendering. Raises `X2FaceError` if that is impossible."
         emb = EmbeddedFace.load(path, self.weights_hash)
-        if emb.preparation != self.rendering.preparation and emb.src is not None: emb = self.embed(emb.source())
+        if emb.preparation != self.rendering.preparation and emb.src is not None: emb = self.embed(emb.source()).edited(emb.layer())
         emb.sampled(self.rendering)
         return emb
 

@@ -319,7 +319,7 @@ class Renderer:
         self.size, self.padding, self.rendering, self.motion = size or emb.face.shape[-1], padding, rendering(render), motion
         self._face, self._inner = emb.sampled(self.rendering)
         self.once, self.inner, self.sample, self._shrunk = self._inner is not None, emb.flow, _sampler(), None
-        self.img = to_uint8(self._face[0])
+        self.img = to_uint8(emb.shown(self.rendering)[0])
 
     @torch.inference_mode()
     def __call__(self,

@@ -566,13 +566,14 @@ def perform(
     "Generated frames, one for each of the template. Raises `X2FaceError` if a relative source has no face."
     render = rendering(render)
     config, (picture, inner) = motion_config(motion, render), emb.sampled(render)
-    still, device = to_uint8(picture[0]), picture.device
+    still, shown, device = to_uint8(picture[0]), emb.shown(render), picture.device
+    face = still if shown is picture else to_uint8(shown[0])
     points = FaceReader(follow=False)(still) if config.relative or config.lids or config.mouth else None
     vecs = smoothed(template) if config.smooth else template.vecs
     flow_of = lambda i: _decoded(model, torch.from_numpy(vecs[i]).to(device))
     motions = {}
     if config.relative: motions = _motions(model, emb, template, render, config, points, flow_of, reference)
-    maps = ExpressionMaps(still, points) if points is not None and (config.lids or config.mouth) else None
+    maps = ExpressionMaps(face, points) if points is not None and (config.lids or config.mouth) else None
     loop = MouthLoop(maps, config.looks, config.paint) if maps and config.mouth else None
     shares = lid_shares(template.lids, np.percentile(template.lids[template.found], 80, axis=0))
     last = None
@@ -582,10 +583,10 @@ def perform(
             if config.relative: flow = motions[int(template.shot[i])].field(flow)
             elif render.refined: flow = refine(model, emb, flow, render)
             def show(now):
-                now = picture if now is still else to_tensor(now).to(device)
+                now = shown if now is face else to_tensor(now).to(device)
                 return to_uint8(sample(model, now, flow, inner, size)[0])
             lids = shares[i] if config.lids else (1, 1)
-            last = loop(float(template.gap[i]), lids, show) if loop else show(maps(lids) if maps else still)
+            last = loop(float(template.gap[i]), lids, show) if loop else show(maps(lids) if maps else face)
         yield last
 
 def _decoded(model, vec): # (F,D) → (1,2,h,w)
@@ -619,7 +620,8 @@ class LiveMotion(Motion):
         self._points = FaceReader(follow=False)(self._still)
         if self._points is None and self.config.relative: raise X2FaceError(_NO_MESH)
         wanted = self._points is not None and (self.config.lids or self.config.mouth)
-        self._maps = ExpressionMaps(self._still, self._points) if wanted else None
+        self._shown = to_uint8(emb.shown(rendering(render))[0])
+        self._maps = ExpressionMaps(self._shown, self._points) if wanted else None
         self._loop = MouthLoop(self._maps, 1, self.config.paint) if wanted and self.config.mouth else None
         self._reader, self._calm, self._opened = FaceReader(), OneEuro(), deque(maxlen=250)
         self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
@@ -662,7 +664,7 @@ class LiveMotion(Motion):
 
     def picture(self) -> np.ndarray: # (S,S,3) uint8 RGB
         "The source with the driver's lids and mouth."
-        if self._maps is None or self._now is None: return self._still
+        if self._maps is None or self._now is None: return self._shown
         lids = (1, 1)
         if self.config.lids: lids = lid_shares(self._opened[-1], np.percentile(self._opened, 80, axis=0))
         gap = self._loop.wanted(mouth_gap(self._now)) if self._loop else None
