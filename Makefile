@@ -53,7 +53,7 @@ bench: .venv/.dev ## measure this machine; writes results/speed/benchmark/, resu
 export: .venv/.dev ## write x2face_nb/ from the notebooks
 	$(BIN)/nbdev_export
 
-readme: .venv/.dev ## write README.md and results/README.md from their notebooks
+readme: .venv/.dev ## write README.md and results/README.md from their notebooks, ARCHITECTURE.md from the imports
 	$(BIN)/python tools/house.py readme
 
 docs: .venv/.dev ## build the documentation site in _docs/; links are checked

@@ -23,6 +23,7 @@ def pytest_sessionstart(session):
 
 def pytest_collection_modifyitems(items):
     "Notebooks run on any worker; the tests of another file share fixtures, and so a worker."
+    items.sort(key=lambda i: i.path.name == "test_notebooks.py") # last, since they are short and fill what is left
     for i in items:
         if i.path.name != "test_notebooks.py": i.add_marker(pytest.mark.xdist_group(i.path.stem))
 

@@ -1,11 +1,16 @@
 "The files made from other files agree with them, and the package holds what it says."
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
+from importlib import import_module
 from importlib.metadata import distribution
+from operator import attrgetter
 
+import graph
 import house
 import pytest
 from packaging.utils import canonicalize_name
@@ -65,6 +70,7 @@ def third_party(nodes):
         yield from {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {LIB.name}
 
 
+@cache
 def provided(*keys):
     "What the distributions that settings.ini declares install. By their files: dlib-bin does not name its own module."
     return {f.parts[0].split(".")[0] for k in keys for r in CFG[k] for f in distribution(r.name).files}
@@ -145,10 +151,15 @@ for name in set(x2face_nb.__all__) - {"X2FaceError", "X2Face"}: # a plain except
 
 def test_lessons_build_on_those_before():
     "A module imports only from notebooks with a lower number, and nothing that shows a result needs the training."
-    number = {m: p.name[:2] for p in house.notebooks() if (m := house.module_of(p))}
-    assert len(number) > 10
-    for module, n in number.items():
-        tree = ast.parse((house.ROOT / "x2face_nb" / f"{module}.py").read_text(encoding="utf-8"))
-        used = {i.module.split(".")[0] for i in ast.walk(tree) if isinstance(i, ast.ImportFrom) and i.level and i.module}
-        assert all(number[u] < n for u in used), f"{module} ({n}) imports {sorted(used)}"
-        if "50" <= n < "60": assert "training" not in used, f"{module} imports training"
+    number, g = {m: p.name[:2] for m, p in graph.lessons().items()}, graph.graph()
+    assert len(number) > 10 and [(m, u) for m, u in g.edges if number[u] >= number[m]] == []
+    assert [m for m in g if "50" <= number[m] < "60" and "training" in g[m]] == []
+
+
+def test_architecture_shows_the_imports():
+    "Picture and table are those of today's imports, and what the walks pass exists."
+    g = graph.graph()
+    assert graph.PAGE.read_text() == graph.page(g) and graph.PICTURE.read_text() == graph.svg(g), "run python tools/graph.py"
+    steps = re.findall(r"\| `(\w+)\.([\w.]+)` \|$", graph.PAGE.read_text(), re.M)
+    assert len(steps) > 15
+    for module, name in steps: attrgetter(name)(import_module(f"x2face_nb.{module}"))

@@ -17,7 +17,7 @@ import house
 from x2face_nb.docs import Parameter, arguments, fields, returned
 
 CFG = house.settings()
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/failures.md",
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/failures.md",
              "x2face_nb/pretrained/README.md")
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
 
@@ -184,7 +184,7 @@ def build(
                {"Demos": group("nbs/demos/")}, {"Reference": api},
                {"Results": [{titles[p]: p} for p in documents if p.startswith(("results", "x2face_nb"))] + group("results/")},
                {"Experiments": group("nbs/experiments/")},
-               {"Contribute": [*(p for p in ("CONTRIBUTING.md", "CHANGELOG.md") if p in documents), {"Repository": CFG["git_url"]}]}]
+               {"Contribute": [*(p for p in ("CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md") if p in documents), {"Repository": CFG["git_url"]}]}]
         config = Path(tmp) / "mkdocs.json"
         config.write_text(json.dumps(dict(
             site_name=CFG["title"], site_description=CFG["description"], site_url=CFG["doc_host"] + CFG["doc_baseurl"],

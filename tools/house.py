@@ -1,7 +1,8 @@
 """The files that are made from other files, and whether they still agree.
 
 python tools/house.py pins      constraints.txt and environment.yml, from settings.ini and what is installed
-python tools/house.py readme    README.md and results/README.md, from nbs/index.ipynb and nbs/experiments/summary.ipynb
+python tools/house.py readme    README.md and results/README.md, from nbs/index.ipynb and nbs/experiments/summary.ipynb;
+                                ARCHITECTURE.md's table and picture, from the imports
 python tools/house.py check     exit 1 and one line for each notebook that is not clean or module that is not exported
 """
 import json
@@ -175,7 +176,9 @@ def main(verb:str) -> int:
     "One of pins, readme, check."
     if verb == "check": return min(check(), 1)
     if verb == "readme":
+        import graph
         for page in PAGES: (ROOT / page).write_text(readme(page), encoding="utf-8")
+        graph.main()
     elif verb == "pins":
         (ROOT / "constraints.txt").write_text(constraints())
         (ROOT / "environment.yml").write_text(environment())
