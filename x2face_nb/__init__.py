@@ -49,7 +49,8 @@ class _Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
         "Give the modules of this package `_Loader`."
-        if name.rpartition(".")[0] != __name__ or name in (f"{__name__}.docs", f"{__name__}._modidx"): return None
+        package, _, module = name.rpartition(".")
+        if package != __name__ or module in ("__main__", "docs", "_modidx"): return None
         spec = PathFinder.find_spec(name, path)
         if spec and isinstance(spec.loader, SourceFileLoader): spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec

@@ -95,32 +95,55 @@ def verdict(
         return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
     return 70, f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see where, and report it."
 
+# %% ../nbs/60_cli.ipynb #60-cli-301
+def _importer(
+    frame, # where a signal came
+) -> str|None: # name of a module; None outside imports
+    "Who began the import that is going on."
+    found = None
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"): found = frame.f_back
+        frame = frame.f_back
+    return found and found.f_globals.get("__name__")
+
+def _unwinding() -> bool:
+    "Whether an interruption is on its way out, so that what cleans up may finish."
+    e = sys.exc_info()[1]
+    while e is not None and not isinstance(e, KeyboardInterrupt): e = e.__context__
+    return e is not None
+
+def _end_now(
+    signum:int, # of the signal that came
+):
+    "End the process without any cleaning up."
+    code, words = verdict(KeyboardInterrupt(signum))
+    os.write(2, f"x2face: {words}\n".encode())
+    os._exit(code)
+
 # %% ../nbs/60_cli.ipynb #60-cli-085
 class _Stop:
-    "Handles SIGINT and SIGTERM: raises KeyboardInterrupt, and again each second until the command has ended."
-    signum, repeated = None, False # the signal that came; whether it comes from here
+    "Handles SIGINT and SIGTERM: ends the process, or raises KeyboardInterrupt until the command has ended."
+    signum, repeated, busy = None, False, False # which signal came; sent by a repetition; a command runs
 
     def __call__(self, signum, frame):
         repeated, self.repeated, self.signum = self.repeated, False, signum
-        timer = threading.Timer(1., self._repeat)
+        importer = _importer(frame)
+        if not self.busy or importer == __name__: _end_now(signum)
+        timer = threading.Timer(.2 if importer else 1., self._repeat)
         timer.daemon = True
         timer.start()
-        if not (repeated and self._unwinding()): raise KeyboardInterrupt(signum)
+        if not (importer or repeated and _unwinding()): raise KeyboardInterrupt(signum)
 
     def _repeat(self):
         if self.signum is None: return # the command has ended
         self.repeated = True
         _thread.interrupt_main(self.signum)
 
-    def _unwinding(self) -> bool:
-        "Whether the interruption is on its way out, so that what cleans up may finish."
-        e = sys.exc_info()[1]
-        while e is not None and not isinstance(e, KeyboardInterrupt): e = e.__context__
-        return e is not None
-
     def end(self) -> int|None: # the signal that came, if one did
-        "Repeat no more."
-        signum, self.signum = self.signum, None
+        "Repeat no more. From now on a signal ends the process as the system does."
+        signum, self.signum, self.busy = self.signum, None, False
+        for s in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(s) is self: signal.signal(s, signal.SIG_DFL)
         return signum
 
 _stop = _Stop()
@@ -129,6 +152,7 @@ _stop = _Stop()
 class _Commands(TyperGroup):
     "The commands of `x2face`, each ended by `verdict`."
     def invoke(self, ctx):
+        _stop.busy = True
         try: return super().invoke(ctx)
         except BaseException as e:
             signum = _stop.end()
@@ -218,7 +242,7 @@ _weights = _like("animate.animate.weights", "--weights")
 def _animation(made):
     "What came of an animation, in plain lines."
     still = made.path.suffix.lower() in (".png", ".jpg", ".jpeg")
-    embed = dict(embed="found in the cache" if getattr(made, "cached", False) else f"{made.embed_ms:.1f} ms")
+    embed = dict(embed="found in the cache" if made.cached else f"{made.embed_ms:.1f} ms")
     if still: return _say(picture=made.path, **embed)
     _say(video=made.path, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
          everything=f"{made.total_fps:.1f} frames a second")

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import sys
 import threading
 import time
 import warnings
@@ -26,12 +27,23 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .core import X2FaceError, cache_dir, file_hash, machine, write_text
+from .core import X2FaceError, cache_dir, file_hash, machine, require_extra, write_text
 from .samples import sample_source
-from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average, rendering, sampling_grid
+from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average
+from .render import rendering, sampling_grid
 from .video import read_image, resize, to_tensor, to_uint8
 from .warp import resize_flow, warp
 from .x2face import fused, load_model, network_view, pretrained_path
+
+# %% ../nbs/52_engine.ipynb #52-engine-301
+def _checked(
+    drv, # (S,S,3) uint8 RGB, S ≥ 16
+) -> torch.Tensor: # (1,3,S,S) in [0,1]
+    "A driving crop as a tensor. Raises `X2FaceError` for anything else."
+    if np.ndim(drv) != 3 or min(drv.shape[:2]) < 16:
+        raise X2FaceError(f"An engine takes one (S,S,3) crop of 16 pixels a side or more, "
+                          f"got {np.shape(drv)}.")
+    return to_tensor(drv)
 
 # %% ../nbs/52_engine.ipynb #52-engine-007
 def _cores() -> int:
@@ -41,18 +53,16 @@ def _cores() -> int:
     return min(free, int(said)) if said.isdigit() and int(said) else free
 
 # %% ../nbs/52_engine.ipynb #52-engine-008
-class Engine:
-    "A driving network made ready for one frame at a time, on the CPU. `make_engine` makes one. Raises `X2FaceError` where it cannot work."
+class _Network:
+    "A driving network that some library runs. A subclass has `_prepare` and `_run`."
     name:str # what `make_engine` calls it
-    exact = True # makes the same picture as torch in float32
-    chosen = "" # why `make_engine("auto")` took it, in a sentence
-    advice = 'choose another, such as "torch"' # where it does not work
+    advice = 'choose another, such as "torch"' # what to do if it does not work
 
     def __init__(self,
         weights:str|Path|None=None, # *.safetensors; the packaged weights where None
         threads:int|None=None, # CPU threads, torch's own too; every core that this process may use where None
     ):
-        if threads is not None and threads < 1: raise X2FaceError(f"threads wants 1 or more, got {threads}.")
+        if threads is not None and threads < 1: raise X2FaceError(f"threads is 1 or more, got {threads}.")
         weights = Path(weights or pretrained_path())
         net = fused(load_model(weights)).driving
         self.cfg, self.weights_hash, self.drive_size = net.cfg, file_hash(weights), net.cfg.drive_size
@@ -60,22 +70,34 @@ class Engine:
         if threads: torch.set_num_threads(threads)
         try:
             self._prepare(nn.Sequential(net.body, nn.Tanh(), nn.Tanh()).eval())
-            self._run(torch.zeros(1, 3, self.drive_size, self.drive_size)) # the first pass is slow, and fails where any would
+            self._run(torch.zeros(1, 3, self.drive_size, self.drive_size))
         except X2FaceError: raise
         except Exception as e:
-            raise X2FaceError(f'The engine "{self.name}" does not work here ({str(e).split(chr(10))[0] or type(e).__name__}); {self.advice}.') from e
+            why = str(e).split(chr(10))[0] or type(e).__name__
+            raise X2FaceError(f'The engine "{self.name}" does not work here ({why}); {self.advice}.') from e
+
+    def _pass(self, x): # (1,3,S,S) in [0,1] → (1,2,h,w)
+        x = network_view(x, self.drive_size, self.cfg.centred)
+        with self._lock: return torch.from_numpy(self._run(x))[None]
+
+# %% ../nbs/52_engine.ipynb #52-engine-304
+class Engine(_Network):
+    """A driving network made ready for one frame at a time, on the CPU. `make_engine` makes one. Raises
+    `X2FaceError` if it cannot work."""
+    exact = True # gives the same picture as torch in float32
+    chosen = "" # why `make_engine("auto")` chose it, in a sentence
 
     def flow(self,
         drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
     ) -> np.ndarray: # (2,h,w) float32 offsets in (-0.7616, 0.7616)
-        "What the driving network says of a driving crop. Raises `X2FaceError` for what is no such crop."
+        "Driving field of a crop. Raises `X2FaceError` for anything that is not such a crop."
         return self._pass(_checked(drv))[0].numpy()
 
     def drive(self,
         drv:np.ndarray, # (S,S,3) uint8 RGB, square crop of a face, S ≥ 16
         render, # the `Renderer` that will show it
     ) -> np.ndarray: # (2,h,w) float32 offsets
-        "Driving field of a crop, as the renderer's rendering and motion make it: `generate` of [24_render](24_render.ipynb) up to the last warp."
+        "Driving field of a crop with the renderer's rendering and motion: `generate` up to the last warp."
         flow = self._drive(_checked(drv), render.rendering)
         if render.motion is not None: flow = render.motion.field(flow)
         if render.rendering.refined and (render.motion is None or render.motion.refines):
@@ -86,25 +108,16 @@ class Engine:
         flow = self._pass(x)
         return flip_average(flow, self._pass(x.flip(-1))) if row.flip else flow
 
-    def _pass(self, x): # (1,3,S,S) in [0,1] → (1,2,h,w)
-        x = network_view(x, self.drive_size, self.cfg.centred)
-        with self._lock: return torch.from_numpy(self._run(x))[None]
-
     def renderer(self,
         emb:EmbeddedFace, # made by the same weights
         size:int|None=None, # side of the generated frames, px; that of the embedded face where None
         render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
         motion:Motion|None=None, # changes the motion
     ):
-        "The `Renderer` of an embedded face that treats the frame's edge as these weights were trained to."
+        "The `Renderer` of an embedded face. It pads the frame's edge as these weights were trained to."
         return Renderer(emb, size, render, self.cfg.padding, motion)
 
     def __repr__(self): return f"{self.name} engine, {self.threads} thread{'s' * (self.threads > 1)}"
-
-def _checked(drv) -> torch.Tensor: # (1,3,S,S) in [0,1]
-    "A driving crop as a tensor. Raises `X2FaceError` for anything else."
-    if np.ndim(drv) != 3 or min(drv.shape[:2]) < 16: raise X2FaceError(f"An engine takes one (S,S,3) crop of 16 pixels a side or more, got {np.shape(drv)}.")
-    return to_tensor(drv)
 
 # %% ../nbs/52_engine.ipynb #52-engine-010
 class TorchEngine(Engine):
@@ -126,69 +139,92 @@ class TorchBF16Engine(TorchEngine):
 
 # %% ../nbs/52_engine.ipynb #52-engine-018
 class CompiledEngine(TorchEngine):
-    "Torch, float32, compiled. Raises `X2FaceError` where there is no C++ compiler."
-    name, advice = "torch-compiled", "install a C++ compiler (such as g++) and Python's headers, or choose another engine"
+    "Torch, float32, compiled. Raises `X2FaceError` if there is no C++ compiler."
+    name = "torch-compiled"
+    advice = "install a C++ compiler (such as g++) and Python's headers, or choose another engine"
     def _prepare(self, net): self.net = torch.compile(net)
 
 # %% ../nbs/52_engine.ipynb #52-engine-022
 def _library(
-    engine:str, # who needs it
     name:str, # what to import
 ):
-    "An optional library. Raises `X2FaceError` where it is not installed."
-    try: return importlib.import_module(name)
-    except ImportError: raise X2FaceError(f'The engine "{engine}" needs {name}: pip install "x2face_nb[live]".') from None
+    "An optional library. Raises `X2FaceError` if it is not installed."
+    require_extra("live", name)
+    return importlib.import_module(name)
 
 # %% ../nbs/52_engine.ipynb #52-engine-023
 def _onnx(
-    engine:str, # for whom
     net:nn.Module, # (1,3,S,S) → (1,2,h,w)
     size:int, # S
 ) -> bytes:
     "The network in ONNX format."
-    _library(engine, "onnx")
-    out = io.BytesIO()
+    _library("onnx")
+    out, example = io.BytesIO(), (torch.zeros(1, 3, size, size),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(net, (torch.zeros(1, 3, size, size),), out, input_names=["drv"], output_names=["flow"], dynamo=False)
+        torch.onnx.export(net, example, out, input_names=["drv"], output_names=["flow"], dynamo=False)
     return out.getvalue()
 
 # %% ../nbs/52_engine.ipynb #52-engine-026
 class ONNXEngine(Engine):
-    "ONNX Runtime, float32. Raises `X2FaceError` where it is not installed."
+    "ONNX Runtime, float32. Raises `X2FaceError` if it is not installed."
     name = "onnxruntime"
     def _prepare(self, net):
-        ort = _library(self.name, "onnxruntime")
+        ort = _library("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self.threads, 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = ort.InferenceSession(_onnx(self.name, net, self.drive_size), options, providers=["CPUExecutionProvider"])
+        onnx = _onnx(net, self.drive_size)
+        self.session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
     def _run(self, x): return self.session.run(None, {"drv": x.numpy()})[0][0]
 
 # %% ../nbs/52_engine.ipynb #52-engine-028
 class OpenVINOEngine(Engine):
-    "OpenVINO, float32. Raises `X2FaceError` where it is not installed."
+    "OpenVINO, float32. Raises `X2FaceError` if it is not installed."
     name, precision = "openvino", "f32"
     def _prepare(self, net):
-        core = _library(self.name, "openvino").Core()
+        core = _library("openvino").Core()
         if self.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise X2FaceError(f'The engine "{self.name}" needs a processor that calculates in bfloat16; choose "openvino".')
-        config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT=self.precision, INFERENCE_NUM_THREADS=self.threads,
-                      ENABLE_CPU_PINNING=False, ENABLE_HYPER_THREADING=True)
-        onnx = _onnx(self.name, net, self.drive_size)
+            raise X2FaceError(f'The engine "{self.name}" requires a processor with bfloat16; '
+                              f'choose "openvino".')
+        config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT=self.precision,
+                      INFERENCE_NUM_THREADS=self.threads, ENABLE_CPU_PINNING=False,
+                      ENABLE_HYPER_THREADING=True)
+        onnx = _onnx(net, self.drive_size)
         self.request = core.compile_model(core.read_model(onnx), "CPU", config).create_infer_request()
 
     def _run(self, x): return self.request.infer([x.numpy()])[0][0].copy()
 
 # %% ../nbs/52_engine.ipynb #52-engine-029
 class OpenVINOBF16Engine(OpenVINOEngine):
-    "OpenVINO, bfloat16. Raises `X2FaceError` where it is not installed or the processor has no bfloat16."
+    "OpenVINO, bfloat16. Raises `X2FaceError` if it is not installed or the processor has no bfloat16."
     name, precision, exact = "openvino-bf16", "bf16", False
 
 # %% ../nbs/52_engine.ipynb #52-engine-031
-ENGINES = {c.name: c for c in (TorchEngine, TorchBF16Engine, CompiledEngine, ONNXEngine, OpenVINOEngine, OpenVINOBF16Engine)}
-TOLERANCE = 1e-4 # largest difference of a flow to torch's for an engine that is `exact`: a hundredth of a pixel of 256
+_CLASSES = (TorchEngine, TorchBF16Engine, CompiledEngine, ONNXEngine, OpenVINOEngine, OpenVINOBF16Engine)
+ENGINES = {c.name: c for c in _CLASSES}
+TOLERANCE = 1e-4 # an `exact` engine's flow is that near to torch's: a hundredth of a pixel of 256
+
+# %% ../nbs/52_engine.ipynb #52-engine-305
+def _by_name(name:str) -> type[Engine]:
+    "The engine of that name. Raises `X2FaceError` for an unknown one."
+    if name in ENGINES: return ENGINES[name]
+    raise X2FaceError(f"There is no engine {name!r}; choose one of auto, {', '.join(ENGINES)}.")
+
+# %% ../nbs/52_engine.ipynb #52-engine-306
+def _median_ms(
+    calls:dict, # name → function to time
+    seconds:float, # how long to measure
+) -> dict[str, float]:
+    "Median milliseconds of functions that take turns, five turns at least."
+    times, began = {n: [] for n in calls}, time.perf_counter()
+    while calls and (len(next(iter(times.values()))) < 5 or time.perf_counter() - began < seconds):
+        for n, call in calls.items():
+            t = time.perf_counter()
+            call()
+            times[n].append(time.perf_counter() - t)
+    return {n: float(np.median(ts))*1e3 for n, ts in times.items()}
 
 # %% ../nbs/52_engine.ipynb #52-engine-036
 def time_engines(
@@ -196,40 +232,28 @@ def time_engines(
     engines:Iterable[str]|None=None, # names in `ENGINES`; those that are exact and start at once where None
     seconds:float=2., # how long to measure, after everything is built
     threads:int|None=None, # CPU threads; every core that this process may use where None
-) -> pd.DataFrame: # engine, ms, fps, difference (largest of the flow, to torch float32), missing (why, where it cannot run)
-    "Median milliseconds of a pass of the driving network. Raises `X2FaceError` for an unknown engine or weights that do not load."
-    names = [n for n, c in ENGINES.items() if c.exact and n != "torch-compiled"] if engines is None else list(engines)
-    reference, rows, ready = TorchEngine(weights, threads), [], {}
-    for n in names:
-        row = dict(engine=n, ms=np.nan, fps=np.nan, difference=np.nan, missing="")
-        rows.append(row)
-        try: ready[n] = reference if n == "torch" else _by_name(n)(weights, threads)
-        except X2FaceError as e:
-            if n not in ENGINES: raise
-            row["missing"] = str(e)
+) -> pd.DataFrame: # engine, ms, fps, difference (largest of the flow, to torch), missing (why it cannot run)
+    """Median milliseconds of a pass of the driving network. Raises `X2FaceError` for an unknown engine or for
+    weights that do not load."""
+    quick = [n for n, c in ENGINES.items() if c.exact and n != "torch-compiled"]
+    ready, missing, reference = {}, {}, TorchEngine(weights, threads)
+    for n in quick if engines is None else engines:
+        kind = _by_name(n)
+        try: ready[n], missing[n] = reference if n == "torch" else kind(weights, threads), ""
+        except X2FaceError as e: missing[n] = str(e)
     portrait = resize(read_image(sample_source()), reference.drive_size)
     frames = [portrait, np.ascontiguousarray(portrait[:, ::-1])]
     off = {n: max(np.abs(e.flow(f) - reference.flow(f)).max() for f in frames) for n, e in ready.items()}
-    times, began = {n: [] for n in ready}, time.perf_counter()
-    while min(map(len, times.values()), default=5) < 5 or time.perf_counter() - began < seconds and ready:
-        for n, e in ready.items():
-            t = time.perf_counter(); e.flow(portrait); times[n].append(time.perf_counter() - t)
-    for row in rows:
-        if row["engine"] in ready:
-            ms = float(np.median(times[row["engine"]])) * 1e3
-            row.update(ms=ms, fps=1e3 / ms, difference=float(off[row["engine"]]))
-    return pd.DataFrame(rows).sort_values("ms", ignore_index=True)
-
-# %% ../nbs/52_engine.ipynb #52-engine-037
-def _by_name(name:str) -> type[Engine]:
-    "The engine of that name. Raises `X2FaceError` for an unknown one."
-    if name not in ENGINES: raise X2FaceError(f"There is no engine {name!r}; choose one of auto, {', '.join(ENGINES)}.")
-    return ENGINES[name]
+    ms = _median_ms({n: lambda e=e: e.flow(portrait) for n, e in ready.items()}, seconds)
+    table = pd.DataFrame(dict(engine=missing.keys(), missing=missing.values()))
+    table["ms"], table["difference"] = table.engine.map(ms), table.engine.map(off)
+    table["fps"] = 1e3/table.ms
+    return table[["engine", "ms", "fps", "difference", "missing"]].sort_values("ms", ignore_index=True)
 
 # %% ../nbs/52_engine.ipynb #52-engine-041
 def _version(
     package:str, # name of a distribution
-) -> str|None: # its version; None where it is not installed
+) -> str|None: # its version; None if it is not installed
     "Which version is installed."
     try: return metadata.version(package)
     except metadata.PackageNotFoundError: return None
@@ -240,6 +264,18 @@ def _conditions(
     "What a measured choice depends on: this machine, the threads and the libraries."
     libraries = {p: _version(p) for p in ("torch", "onnx", "onnxruntime", "openvino")}
     return machine() | dict(host=platform.node(), threads=threads, libraries=libraries)
+
+# %% ../nbs/52_engine.ipynb #52-engine-308
+def _reason(
+    table:pd.DataFrame, # exact engines, the fastest first
+) -> str:
+    "Why the first is chosen, in a sentence."
+    best = f"{table.engine[0]}, {table.ms[0]:.1f} ms a pass"
+    if len(table) == 1:
+        return (f"{best}, is the only exact engine here; {sys.executable} -m pip install openvino brings a "
+                f"faster one.")
+    others = ", ".join(f"{r.engine} {r.ms:.1f} ms" for r in table[1:].itertuples())
+    return f"{best}, is the fastest engine here ({others})."
 
 # %% ../nbs/52_engine.ipynb #52-engine-042
 def _fastest(
@@ -253,14 +289,13 @@ def _fastest(
         if kept["machine"] == held and _by_name(kept["name"]).exact: return kept["name"], str(kept["why"])
     except (OSError, ValueError, KeyError, TypeError, X2FaceError): pass
     table = time_engines(weights, threads=threads)
-    table = table[table.difference < TOLERANCE]
-    best, n = table.iloc[0], len(table)
-    others = ", ".join(f"{r.engine} {r.ms:.1f} ms" for r in table[1:].itertuples())
-    why = f"{best.engine}, {best.ms:.1f} ms a pass, is the fastest engine here ({others})." if n > 1 else \
-          f'{best.engine}, {best.ms:.1f} ms a pass, is the only exact engine here; pip install "x2face_nb[live]" brings faster ones.'
-    try: write_text(at, json.dumps(dict(machine=held, name=best.engine, why=why), indent=1))
-    except (X2FaceError, OSError): warnings.warn(f"{at.parent} cannot be written, so the choice of the engine is not kept; set X2FACE_CACHE to a folder that can.")
-    return best.engine, why
+    table = table[table.difference < TOLERANCE].reset_index(drop=True)
+    best, why = table.engine[0], _reason(table)
+    try: write_text(at, json.dumps(dict(machine=held, name=best, why=why), indent=1))
+    except (X2FaceError, OSError):
+        warnings.warn(f"{at.parent} cannot be written, so the choice of the engine is not kept; set "
+                      f"X2FACE_CACHE to a folder that can.")
+    return best, why
 
 # %% ../nbs/52_engine.ipynb #52-engine-043
 def make_engine(
@@ -268,7 +303,8 @@ def make_engine(
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     threads:int|None=None, # CPU threads; every core that this process may use where None
 ) -> Engine:
-    "An engine by name. Raises `X2FaceError` for an unknown name, a missing library, and weights that do not load."
+    """An engine by name. Raises `X2FaceError` for an unknown name, a missing library, and weights that do not
+    load."""
     weights = Path(weights or pretrained_path())
     if name != "auto": return _by_name(name)(weights, threads)
     if not weights.is_file(): raise X2FaceError(f"There is no weights file {weights}.")
@@ -284,7 +320,8 @@ def _remap(
     padding:str, # "border" or "zeros"
 ) -> np.ndarray: # (h,w,3) uint8
     "Bilinear samples by OpenCV."
-    return cv2.remap(img, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE if padding == "border" else cv2.BORDER_CONSTANT)
+    edge = cv2.BORDER_REPLICATE if padding == "border" else cv2.BORDER_CONSTANT
+    return cv2.remap(img, at[0], at[1], cv2.INTER_LINEAR, borderMode=edge)
 
 def _grid_sample(img, at, padding):
     "The same by torch."
@@ -301,34 +338,57 @@ def _agree(padding:str) -> int:
 
 @lru_cache
 def _sampler():
-    "OpenCV where it is exact to a grey level, else torch."
+    "OpenCV if it is exact to a grey level, else torch."
     return _remap if max(_agree("border"), _agree("zeros")) <= 1 else _grid_sample
 
 # %% ../nbs/52_engine.ipynb #52-engine-054
-class Renderer:
-    "Samples one embedded face, or its single source through both fields at once. Raises `X2FaceError` for a size or padding that cannot be."
+def _field(
+    flow, # (2,h,w) float32
+) -> torch.Tensor: # (1,2,h,w)
+    "A driving field as a tensor. Raises `X2FaceError` for anything else."
+    if np.ndim(flow) != 3 or flow.shape[0] != 2:
+        raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
+    return torch.from_numpy(np.require(flow, np.float32, "W"))[None]
+
+def _enlarged(
+    grid:torch.Tensor, # (1,h,w,2)
+    size:int, # side
+) -> torch.Tensor: # (1,2,size,size)
+    "A sampling grid at the size of a picture."
+    return resize_flow(grid.permute(0, 3, 1, 2).contiguous(), (size, size))
+
+# %% ../nbs/52_engine.ipynb #52-engine-310
+class _Sampler:
+    "Holds one embedded face, and samples it."
     def __init__(self,
         emb:EmbeddedFace, # as `Animator.embed` gives, by the engine's weights
         size:int|None=None, # side of the generated frames, px; that of the embedded face where None
         render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
-        padding:str="border", # beyond the frame: "border" or "zeros", as `X2FaceConfig.padding` (`Engine.renderer` knows)
+        padding:str="border", # beyond the frame: "border" or "zeros", as in the model's configuration
         motion:Motion|None=None, # changes the motion
     ):
-        if size is not None and size < 16: raise X2FaceError(f"size wants 16 pixels or more, got {size}.")
-        if padding not in ("zeros", "border"): raise X2FaceError(f"padding is 'zeros' or 'border', not {padding!r}.")
-        self.size, self.padding, self.rendering, self.motion = size or emb.face.shape[-1], padding, rendering(render), motion
+        if size is not None and size < 16: raise X2FaceError(f"size is 16 pixels or more, got {size}.")
+        if padding not in ("zeros", "border"):
+            raise X2FaceError(f"padding is 'zeros' or 'border', got {padding!r}.")
+        self.size, self.padding, self.motion = size or emb.face.shape[-1], padding, motion
+        self.rendering, self.sample, self._shrunk = rendering(render), _sampler(), None
         self._face, self._inner = emb.sampled(self.rendering)
-        self.once, self.inner, self.sample, self._shrunk = self._inner is not None, emb.flow, _sampler(), None
+        self.once, self.inner = self._inner is not None, emb.flow
         self.img = to_uint8(emb.shown(self.rendering)[0])
 
+# %% ../nbs/52_engine.ipynb #52-engine-311
+class Renderer(_Sampler):
+    """Samples one embedded face, or its single source through both fields at once. Raises `X2FaceError` for
+    an impossible size or padding."""
     @torch.inference_mode()
     def __call__(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
-        img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture, such as another expression
+        img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture
     ) -> np.ndarray: # (size,size,3) uint8 RGB
-        "Generated frame. Raises `X2FaceError` for what is no flow."
+        "Generated frame. Raises `X2FaceError` for anything that is not a flow field."
         at = (sampling_grid(_field(flow), self._inner, self.motion) + 1) * ((self.img.shape[0] - 1) / 2)
-        return self.sample(self.img if img is None else img, self._enlarged(at, self.size)[0].numpy(), self.padding)
+        img = self.img if img is None else img
+        return self.sample(img, _enlarged(at, self.size)[0].numpy(), self.padding)
 
     @torch.inference_mode()
     def small(self,
@@ -336,21 +396,18 @@ class Renderer:
         size:int, # side that the driving network sees, px
     ) -> torch.Tensor: # (1,3,size,size) in [0,1]
         "Generated frame for the driving network to look at, not rounded to eight bits."
-        if self._shrunk is None or self._shrunk.shape[-1] != size: self._shrunk = network_view(self._face, size, False)
-        return warp(self._shrunk, self._enlarged(sampling_grid(flow, self._inner), size).permute(0, 2, 3, 1), self.padding)
+        if self._shrunk is None or self._shrunk.shape[-1] != size:
+            self._shrunk = network_view(self._face, size, False)
+        grid = _enlarged(sampling_grid(flow, self._inner), size).permute(0, 2, 3, 1)
+        return warp(self._shrunk, grid, self.padding)
 
     @torch.inference_mode()
     def places(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
-    ) -> tuple[np.ndarray, np.ndarray|None]: # (size,size,2) each: x and y in [-1,1], or outside where the frame ends
-        "Where each generated pixel reads in the embedded face, and in the source (None where there are several). Raises `X2FaceError` for what is no flow."
-        grids = [sampling_grid(_field(flow), inner, self.motion) for inner in ([None] if self.inner is None else [None, self.inner])]
-        face, *src = (np.moveaxis(self._enlarged(g, self.size)[0].numpy(), 0, -1) for g in grids)
+    ) -> tuple[np.ndarray, np.ndarray|None]: # (size,size,2) each: x and y, in [-1,1] inside the frame
+        """Where each generated pixel reads in the embedded face, and in the source (None if there are
+        several). Raises `X2FaceError` for anything that is not a flow field."""
+        inners = [None] if self.inner is None else [None, self.inner]
+        grids = [_enlarged(sampling_grid(_field(flow), i, self.motion), self.size) for i in inners]
+        face, *src = (np.moveaxis(g[0].numpy(), 0, -1) for g in grids)
         return face, src[0] if src else None
-
-    def _enlarged(self, grid, size): return resize_flow(grid.permute(0, 3, 1, 2).contiguous(), (size, size)) # (1,2,size,size): interleaved takes thrice as long
-
-def _field(flow) -> torch.Tensor: # (1,2,h,w)
-    "A driving field as a tensor. Raises `X2FaceError` for anything else."
-    if np.ndim(flow) != 3 or flow.shape[0] != 2: raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
-    return torch.from_numpy(np.require(flow, np.float32, "W"))[None]

