@@ -174,7 +174,7 @@ def test_wrong_usage(x2face):
     ("an MP4 that holds sound alone", "@audio-only.mp4", "only audio"),
     ("text named .mp4", "@text.mp4", "holds text"),
     ("a video that is not there", "nothing.mp4", "There is no file"),
-    ("a folder instead of a video", "@folder.mp4", "is a folder"),
+    ("a folder without a video", "@folder.mp4", "names no video"),
 ])
 def test_bad_driving(x2face, what, driving, words): refused(x2face(*animate(driving=driving), what=what), words)
 
@@ -240,6 +240,13 @@ def test_existing_file_is_kept(x2face):
     refused(x2face(*animate(weights="@nothing"), leaves=["out.mp4"], what="a result that exists already"), "--force")
     assert (x2face.here / "out.mp4").read_text() == "precious"
     done(x2face(*animate("@face.png", "@one-frame.mp4", "out.mp4", "@w.safetensors", "--force"), leaves=["out.mp4"]))
+
+
+def test_many_drivers(x2face, world):
+    "A list gives a row and a result for each, and the one that fails does not end the others."
+    (x2face.here / "list.txt").write_text(f"{world / 'one-frame.mp4'}\nnothing.mp4\n{world / 'face.png'}\n")
+    e = x2face(*animate("@face.png", "list.txt", "many"), leaves=["list.txt", "many/face-face.png", "many/face-one-frame.mp4"])
+    assert e.code == 1 and "2 done, 1 failed" in e.out and "There is no file" in e.out, e
 
 
 def test_still_is_a_picture(x2face):

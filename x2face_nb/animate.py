@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trim_cache', 'Animator', 'Animation', 'video_turn', 'best_frame', 'source_crops', 'expected_frames', 'cut_crops',
-           'read_motion', 'animate', 'demo']
+           'read_motion', 'animate', 'driving_files', 'Job', 'animate_all', 'demo']
 
 # %% ../nbs/50_animate.ipynb #50-animate-002
 import hashlib
@@ -25,7 +25,7 @@ from .samples import sample_driving, sample_source
 from .faces import FaceDetector, FaceMesh, SquareCrop, paste_back, quarter_turns, still_square, track_crop
 from .motion import CropPath, MotionConfig, MotionTemplate, follow, is_template, perform, record
 from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, rendering
-from .video import VideoReader, VideoWriter, check_output, default_output, format_of, is_image, read_image, resize, to_tensor, to_uint8, video_end, write_image
+from .video import VideoReader, check_output, check_sound, default_output, format_of, is_image, is_video, open_writer, read_image, resize, to_tensor, to_uint8, video_end, write_image
 from .viz import GENERATED, side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
@@ -256,7 +256,7 @@ def read_motion(
 def animate(
     source:str|Path|list, # picture or video of a face, several of one person, or an embedded face (*.safetensors)
     driving:str|Path, # video, picture or motion template (*.safetensors) of the face to follow
-    out:str|Path|None=None, # a suffix of `FORMATS`, or .png or .jpg if `driving` is a picture; None: named after both inputs
+    out:str|Path|None=None, # a suffix of `FORMATS`, none for a folder of pictures, or .png or .jpg if `driving` is a picture
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     size:int=256, # side of the generated frames
     compare:bool=False, # write source · driving · generated beside each other
@@ -272,14 +272,28 @@ def animate(
     motion:str|MotionConfig|None=None, # a row of `MOTIONS`, or its name; None for relative, or paper with that rendering
     at:float|None=None, # second of a source video to take; the frame that shows the face best where None
     reference:float|None=None, # seconds of the driving video at which the driver looks as the source does; found where None
+    audio:str|Path|None=None, # a file whose sound to take, or "none" for silence; that of the driving video where None
+    overwrite:bool=True, # replace an existing file, or pictures in a folder
 ) -> Animation:
-    "Drive a source with a video or a picture, from files to a file. Raises `X2FaceError` for anything that cannot be done."
-    if batch < 1: raise X2FaceError(f"batch wants 1 or more, got {batch}.")
-    if not 16 <= size <= limit("side"): raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
+    """Drive a source with a video or a picture, from files to a file named after both where `out` is None.
+    Raises `X2FaceError` for anything that cannot be done, before any work where it can be known."""
+    if batch < 1: raise X2FaceError(f"batch must be 1 or more, got {batch}.")
+    if not 16 <= size <= limit("side"):
+        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
     if paste and compare: raise X2FaceError("Choose one of compare and paste, not both.")
-    still, first = is_image(driving), source if isinstance(source, (str, Path)) else source[0]
-    out = check_output(out or default_output(first, driving, ".png" if still else ".mp4"))
-    if not still: format_of(out)
+    still, template = is_image(driving), is_template(driving)
+    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], driving, ".png" if still else ".mp4"))
+    if still and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise X2FaceError(f"The driving file is a picture, so the result is one: name {out} .png or .jpg.")
+    if not still and out.suffix: format_of(out)
+    if template and compare: raise X2FaceError("A motion template has no picture to compare with; leave out compare.")
+    if template and (fps or start or stop):
+        raise X2FaceError("A motion template is used whole and at its own rate; leave out fps, start and stop.")
+    if not still and not template: VideoReader(driving, fps, start, stop).close()
+    if audio not in (None, "none"):
+        check_sound(audio)
+        if still or out.suffix and not format_of(out).sound: raise X2FaceError(f"{out} cannot hold sound; leave out audio.")
+    check_output(out, overwrite)
     detector, animator = FaceDetector(), Animator(weights, device, cache, render)
     began, ready = time.perf_counter(), isinstance(source, (str, Path)) and Path(source).suffix == ".safetensors"
     if ready:
@@ -299,40 +313,91 @@ def animate(
         return side_by_side([src, drv, gen], ("source", "driving", "generated"), size) if compare else gen
 
     if still:
-        if Path(out).suffix.lower() not in (".png", ".jpg", ".jpeg"): raise X2FaceError(f"The driving file is a picture, so the result is one: name {out} .png or .jpg.")
         (drv, _, _), = source_crops(driving, max(seen, size), driving_face, detector)
         began = time.perf_counter()
         gen = animator.drive(emb, resize(drv, seen), size)
         drive_fps = 1 / (time.perf_counter() - began)
         write_image(out, finish(drv, gen))
-        return Animation(Path(out), 1, embed_ms, drive_fps, drive_fps, animator.cached)
+        return Animation(out, 1, embed_ms, drive_fps, drive_fps, animator.cached)
 
-    ready = is_template(driving)
-    if ready and compare: raise X2FaceError("A motion template has no picture to compare with; leave out compare.")
-    if ready and (fps or start or stop): raise X2FaceError("A motion template is used whole and at its own rate; leave out fps, start and stop.")
     part, spent, n, before = dict(fps=fps, start=start, stop=stop), [0.], 0, time.perf_counter()
-    if not ready: part["turn"] = video_turn(driving, detector, start)
-    if ready: template, path = MotionTemplate.load(driving, animator.weights_hash), None
-    else: template, path = read_motion(driving, animator, batch=batch, index=driving_face, detector=detector, progress=progress, spent=spent, **part)
+    if not template: part["turn"] = video_turn(driving, detector, start)
+    if template: moves, path = MotionTemplate.load(driving, animator.weights_hash), None
+    else:
+        moves, path = read_motion(driving, animator, batch=batch, index=driving_face, detector=detector,
+                                  progress=progress, spent=spent, **part)
     with ExitStack() as stack:
-        sound = {} if ready else dict(audio_from=driving, audio_start=path.times[0])
-        writer = stack.enter_context(VideoWriter(out, fps or template.fps, metadata=dict(comment=GENERATED), **sound))
-        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(template), disable=not progress))
+        sound = {} if template or audio else dict(audio_from=driving, audio_start=path.times[0])
+        if audio not in (None, "none"): sound = dict(audio_from=audio)
+        writer = stack.enter_context(open_writer(out, fps or moves.fps, metadata=dict(comment=GENERATED), **sound))
+        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves), disable=not progress))
         drvs = cut_crops(stack.enter_context(VideoReader(driving, **part)), path, size) if compare else None
-        made = perform(animator.model, emb.to(animator.device), template, animator.rendering, size, motion, reference)
+        made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion, reference)
         while (g := _timed(made, spent)) is not None:
-            t = None if fps else template.times[n]
+            t = None if fps else moves.times[n]
             writer.write(finish(next(drvs)[1] if compare else None, g), t)
             n += 1
             bar.update()
-        if not ready and (until := video_end(driving)): writer.hold(min(until, stop or until) - path.times[0])
-    return Animation(Path(out), n, embed_ms, n / spent[0], n / (time.perf_counter() - before), animator.cached, tuple(path.unseen) if path else ())
+        if not template and (until := video_end(driving)): writer.hold(min(until, stop or until) - path.times[0])
+    return Animation(out, n, embed_ms, n / spent[0], n / (time.perf_counter() - before), animator.cached,
+                     tuple(path.unseen) if path else ())
 
 def _timed(frames, spent): # the next one, or None; its time is added up
     began = time.perf_counter()
     frame = next(frames, None)
     spent[0] += time.perf_counter() - began
     return frame
+
+# %% ../nbs/50_animate.ipynb #50-animate-143
+def driving_files(
+    driving:str|Path|list, # a folder, a .txt file that names one file a line, or a list
+) -> list[Path]:
+    "Videos, pictures and motion templates of a folder, by name; of a list, all that it names. Raises `X2FaceError` for none."
+    if isinstance(driving, (list, tuple)): return [Path(p) for p in driving]
+    driving = Path(driving)
+    if driving.is_dir():
+        if (driving/"video.json").exists():
+            raise X2FaceError(f"{driving} holds the pictures of one video; make a video of them first (x2face images2video).")
+        known = lambda p: is_image(p) or is_video(p) or p.suffix == ".safetensors" and is_template(p)
+        found = sorted(p for p in driving.iterdir() if p.is_file() and known(p))
+    else:
+        try: lines = driving.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError): raise X2FaceError(f"The list {driving} cannot be read; give a text file with one path a line.") from None
+        found = [p if p.exists() else driving.parent/p for line in lines if line.strip() for p in [Path(line.strip())]]
+    if not found: raise X2FaceError(f"{driving} names no video, picture or motion template; give some.")
+    return found
+
+# %% ../nbs/50_animate.ipynb #50-animate-144
+@dataclass(frozen=True)
+class Job:
+    "What came of one driving file."
+    driving:Path # the file
+    result:Animation|None # None where the job failed
+    seconds:float # it took
+    error:str="" # why it failed
+
+def animate_all(
+    source:str|Path|list, # as for `animate`
+    driving:str|Path|list, # as for `driving_files`
+    folder:str|Path=".", # of the results, each named after both inputs
+    overwrite:bool=False, # replace results of the same names; otherwise they are numbered
+    done=lambda job: None, # called after each job
+    **kw, # as for `animate`
+) -> list[Job]:
+    "Animate a source by each of many driving files. Raises `X2FaceError` before any work if the folder cannot be written."
+    files, folder, outs = driving_files(driving), check_output(Path(folder)/"results.mp4").parent, []
+    first = source if isinstance(source, (str, Path)) else source[0]
+    for p in files:
+        suffix, taken = ".png" if is_image(p) else ".mp4", tuple(outs)
+        outs.append(default_output(first, p, suffix, folder, taken, overwrite))
+    jobs = []
+    for p, out in zip(files, outs):
+        began, made, error = time.perf_counter(), None, ""
+        try: made = animate(source, p, out, overwrite=overwrite, **kw)
+        except X2FaceError as e: error = str(e)
+        jobs.append(Job(p, made, time.perf_counter() - began, error))
+        done(jobs[-1])
+    return jobs
 
 # %% ../nbs/50_animate.ipynb #50-animate-027
 def demo(

@@ -221,6 +221,7 @@ def _writable(
     outs:list, # files to write; None among them is passed over
     sources:list=(), # files that are read
     force:bool=False, # replace files that exist
+    folders:bool=False, # a folder may be an output
 ):
     "Raises `X2FaceError` for an output that may not or cannot be written."
     from x2face_nb.core import X2FaceError
@@ -230,7 +231,7 @@ def _writable(
                 raise X2FaceError(f"{out} would be overwritten by its own result; choose another name.")
         if out.exists() and not force and out.is_file():
             raise X2FaceError(f"{out} exists; choose another name, or replace it with --force.")
-        if out.is_dir(): raise X2FaceError(f"{out} is a folder; add the name of a file.")
+        if out.is_dir() and not folders: raise X2FaceError(f"{out} is a folder; add the name of a file.")
         folder = next(p for p in out.absolute().parents if p.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise X2FaceError(f"{folder} cannot be written to; choose another folder for {out.name}.")
@@ -244,8 +245,13 @@ def _animation(made):
     still = made.path.suffix.lower() in (".png", ".jpg", ".jpeg")
     embed = dict(embed="found in the cache" if made.cached else f"{made.embed_ms:.1f} ms")
     if still: return _say(picture=made.path, **embed)
-    _say(video=made.path, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
+    _say(**{"video" if made.path.suffix else "folder": made.path}, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
          everything=f"{made.total_fps:.1f} frames a second")
+
+def _job(job):
+    "A line for one driving file of many."
+    if job.result is None: return typer.echo(f"{job.driving.name}  failed: {job.error}")
+    typer.echo(f"{job.driving.name}  {job.result.path}  {job.result.frames} frames  {job.seconds:.1f} s")
 
 @_command("x2face animate me.jpg talk.mp4 -o me-talks.mp4 --compare")
 def animate(
@@ -262,6 +268,7 @@ def animate(
     at:float=_like("animate.animate.at", "--at"),
     source_face:int=_like("animate.animate.source_face", "--source-face"),
     driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
+    audio:str=_asked(None, "file whose sound to take, or none; that of the driving video by default", "--audio"),
     batch:int=_like("animate.animate.batch", "--batch"),
     render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by "
                             "default", "--render", metavar="NAME"),
@@ -273,9 +280,11 @@ def animate(
     device:str=_device,
     force:bool=_force(),
 ):
-    "Drive a face with a video, a picture, or a motion template."
-    _writable([out], [*sources, driving], force)
-    from x2face_nb.animate import animate as run
+    """Drive a face with a video, a picture, or a motion template. With a folder of them, or a .txt file that names one
+    a line, each gives a result in the folder --out."""
+    many = driving.is_dir() or driving.suffix == ".txt"
+    _writable([out], [*sources, driving], force, folders=many or bool(out) and not out.suffix)
+    from x2face_nb.animate import animate as run, animate_all
     from x2face_nb.motion import motion_config
     from x2face_nb.render import OFFLINE
     how = motion_config(motion, render or OFFLINE)
@@ -283,8 +292,13 @@ def animate(
     if not expression: how = how.replace(lids=False, mouth=False)
     options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop, source_face=source_face,
                    driving_face=driving_face, batch=batch, render=render or OFFLINE, device=device, cache=None if cache else False,
-                   motion=how, reference=reference, at=at)
-    _animation(run(sources[0] if len(sources) == 1 else sources, driving, out, progress=_bars(), **options))
+                   motion=how, reference=reference, at=at, audio=audio, progress=_bars())
+    source = sources[0] if len(sources) == 1 else sources
+    if not many: return _animation(run(source, driving, out, overwrite=force, **options))
+    jobs = animate_all(source, driving, out or ".", force, _job, **options)
+    failed = sum(j.result is None for j in jobs)
+    typer.echo(f"{len(jobs) - failed} done, {failed} failed, {sum(j.seconds for j in jobs):.1f} s")
+    if failed: raise typer.Exit(1)
 
 # %% ../nbs/60_cli.ipynb #60-cli-029
 @_command("x2face embed me.jpg -o me.safetensors --picture me-embedded.png")

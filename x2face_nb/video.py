@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'to_tensor', 'to_uint8', 'check_size', 'resize', 'is_image', 'as_rate', 'VideoInfo', 'open_media', 'probe',
            'video_end', 'VideoReader', 'read_video', 'Format', 'format_of', 'check_output', 'default_output',
-           'VideoWriter', 'read_image', 'encode_image', 'write_image', 'is_video', 'video_to_images', 'read_export',
-           'images_to_video', 'show_video']
+           'check_sound', 'VideoWriter', 'read_image', 'encode_image', 'write_image', 'is_video', 'FolderWriter',
+           'open_writer', 'video_to_images', 'read_export', 'images_to_video', 'show_video']
 
 # %% ../nbs/01_video.ipynb #01-video-002
 import base64
@@ -832,29 +832,51 @@ def format_of(
     return kind
 
 # %% ../nbs/01_video.ipynb #01-video-104
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
 def check_output(
-    path:str|Path, # a file to write; its folder is created
-    overwrite:bool=True, # accept an existing file
+    path:str|Path, # a file to write, its folder is created; without a suffix, a folder for numbered pictures
+    overwrite:bool=True, # accept an existing file, or pictures in the folder
 ) -> Path:
-    "Raises `X2FaceError` if the file could not be written there: a folder, no permission, a full disk."
+    "Raises `X2FaceError` if nothing could be written there: a folder in the way, no permission, a full disk."
     path = Path(path)
-    if path.is_dir(): raise X2FaceError(f"{path} is a folder; name a file in it.")
-    if path.exists() and not overwrite: raise X2FaceError(f"{path} exists already; choose another name, or allow overwriting.")
+    if path.suffix and path.is_dir(): raise X2FaceError(f"{path} is a folder; name a file in it.")
+    if not path.suffix and path.is_file(): raise X2FaceError(f"{path} is a file; name a folder, or add a suffix such as .mp4.")
+    if path.suffix and path.exists() and not overwrite:
+        raise X2FaceError(f"{path} exists already; choose another name, or overwrite it (--force).")
+    if not overwrite and path.is_dir() and any(p.suffix.lower() in _PICTURES for p in path.iterdir()):
+        raise X2FaceError(f"{path} already holds pictures; choose another folder, or overwrite them (--force).")
+    folder = path.parent if path.suffix else path
     with _explained(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent) as f: f.write(b"0")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as f: f.write(b"0")
     return path
 
+# %% ../nbs/01_video.ipynb #01-video-150
 def default_output(
     source:str|Path, # picture, video or embedded face that is animated
     driving:str|Path, # video or picture that drives it
     suffix:str=".mp4", # of the result
     folder:str|Path=".", # where it goes
+    taken:tuple=(), # names that other results will have
+    overwrite:bool=False, # accept the name of an existing file
 ) -> Path: # source-driving.mp4, or source-driving-2.mp4 if that exists, and so on
     "A name made of both inputs that no file has yet."
     stem = "-".join(re.sub(r"[^\w.-]+", "_", Path(p).stem)[:60] or "file" for p in (source, driving))
     names = (Path(folder)/f"{stem}{n}{suffix}" for n in chain([""], (f"-{i}" for i in count(2))))
-    return next(p for p in names if not p.exists() and not p.is_symlink())
+    return next(p for p in names if p not in taken and (overwrite or not p.exists() and not p.is_symlink()))
+
+# %% ../nbs/01_video.ipynb #01-video-151
+def check_sound(
+    path:str|Path, # a file with sound
+) -> Path:
+    "Raises `X2FaceError` if it holds no sound that can be decoded."
+    if _moves(path) or is_image(path): raise X2FaceError(f"{path} is a picture without sound; give a video or a sound file.")
+    with open_media(path) as c:
+        if not c.streams.audio: raise X2FaceError(f"{path} has no sound; give another file.")
+        if c.streams.audio[0].codec_context is None:
+            raise X2FaceError(f"The sound of {path} cannot be decoded; convert it to AAC.")
+    return Path(path)
 
 # %% ../nbs/01_video.ipynb #01-video-035
 def _copied_audio(
@@ -1105,27 +1127,108 @@ def is_video(
     except X2FaceError: return False
 
 # %% ../nbs/01_video.ipynb #01-video-066
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _SOUNDS = ("audio.m4a", "mp4"), ("audio.mka", "matroska"), ("audio.wav", "wav"), ("audio.nut", "nut")
 
 def _copy_sound(
-    src:Path, # a video
+    src:Path, # a file with sound, or without
     folder:Path, # where to put its sound
-) -> dict: # the file's name, None where the video is silent, and the second of the video where it begins
+    start:float=0., # second of the file that becomes 0
+    stop:float=math.inf, # seconds after `start` that are kept
+) -> dict: # the new file's name, None where there is no sound, and the second at which it begins
     "Copy the first audio stream into a file of its own, packet by packet, in the first container that can hold it."
-    if _moves(src): return dict(audio=None, audio_begins=0.)
+    if is_image(src) or _moves(src): return dict(audio=None, audio_begins=0.)
     with open_media(src) as c:
         if not c.streams.audio: return dict(audio=None, audio_begins=0.)
         s = c.streams.audio[0]
-        zero = (c.start_time or 0)/av.time_base
+        zero = (c.start_time or 0)/av.time_base + start
         for name, kind in _SOUNDS:
             try:
-                with _explained(folder/name, "write"), atomic_write(folder/name) as t, av.open(str(t.absolute()), "w", format=kind) as out:
+                with (_explained(folder/name, "write"), atomic_write(folder/name) as t,
+                      av.open(str(t.absolute()), "w", format=kind) as out):
                     to = out.add_stream_from_template(s)
-                    for _, p in _copied_audio(c, s, to, zero): out.mux(p)
+                    for at, p in _copied_audio(c, s, to, zero):
+                        if at >= stop: break
+                        out.mux(p)
             except ValueError: continue # this container does not hold this codec
-            return dict(audio=name, audio_begins=float((s.start_time or 0)*s.time_base) - zero)
+            begins = float((s.start_time or 0)*s.time_base) - zero
+            return dict(audio=name, audio_begins=max(begins, 0.) if start > 0 else begins)
     raise X2FaceError(f"The sound of {src} cannot be kept in a file of its own; convert the video to MP4 first.")
+
+# %% ../nbs/01_video.ipynb #01-video-152
+class FolderWriter:
+    "Writes frames as numbered pictures with their sound and video.json. Used as `VideoWriter` is; raises `X2FaceError`."
+    def __init__(self,
+        path:str|Path, # the folder; created
+        fps:float|str|Fraction, # constant frames a second, where no times are given
+        audio_from:str|Path|None=None, # a file whose sound is copied
+        audio_start:float=0., # second of `audio_from` where the first frame stands
+        format:str="png", # "png" without loss, or "jpg"
+        quality:int=95, # JPEG: 1–100
+        overwrite:bool=True, # replace an earlier export in that folder
+        **info, # further entries of video.json
+    ):
+        self.path, self.rate, self.suffix, self.quality = Path(path), as_rate(fps), "." + format.lower().lstrip("."), quality
+        encode_image(np.zeros((1, 1, 3), np.uint8), self.suffix, quality) # refuses another format before anything is touched
+        if self.path.exists() and not self.path.is_dir(): raise X2FaceError(f"{self.path} is a file; name a folder.")
+        if not overwrite and self._old(): raise X2FaceError(f"{self.path} already holds pictures; choose another folder, or say overwrite.")
+        self.audio_from = None if audio_from is None else _readable(audio_from)
+        self.audio_start, self.info, self.times, self.until, self.size = audio_start, info, [], 0., None
+
+    @property
+    def frames(self) -> int: return len(self.times)
+
+    def _old(self):
+        "Pictures in the folder."
+        return [p for p in self.path.glob("*") if p.suffix.lower() in _PICTURES]
+
+    def __enter__(self):
+        with _explained(self.path, "write"), ExitStack() as stack:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(self.path/"incomplete", f"exports to {self.path}"))
+            old = [p for p in self._old() if re.fullmatch(r"\d{6}", p.stem)]
+            for p in [self.path/"video.json", *(self.path/name for name, _ in _SOUNDS), *old]: p.unlink(missing_ok=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self,
+        frame:np.ndarray, # uint8 RGB (H,W,3); all of one size
+        time:float|None=None, # seconds, rising
+    ):
+        "Write the next picture. Raises `X2FaceError` for one of another size or type."
+        data = encode_image(frame, self.suffix, self.quality)
+        if self.times and frame.shape[:2] != self.size: raise X2FaceError(f"Frame {self.frames} has another size; resize the frames to one size.")
+        self.size = frame.shape[:2]
+        with _explained(self.path, "write"): (self.path/f"{self.frames:06d}{self.suffix}").write_bytes(data)
+        self.times.append(float(self.frames/self.rate) if time is None else time)
+        self.until = self.times[-1] + float(1/self.rate)
+
+    def hold(self,
+        until:float, # seconds; earlier than the end has no effect
+    ):
+        "Note how long the last picture stays."
+        self.until = max(self.until, until)
+
+    def __exit__(self, *exc):
+        with self._stack:
+            if exc[1] is not None: return
+            if not self.times: raise X2FaceError(f"No frame was written to {self.path}; there is nothing to keep.")
+            sound = dict(audio=None, audio_begins=0.)
+            if self.audio_from: sound = _copy_sound(self.audio_from, self.path, self.audio_start, self.until + .1)
+            d = dict(fps=str(self.rate), fps_float=float(self.rate), width=self.size[1], height=self.size[0],
+                     format=self.suffix[1:], frames=self.frames, times=self.times, until=self.until, **sound, **self.info)
+            with _explained(self.path, "write"):
+                write_text(self.path/"video.json", json.dumps(d, indent=1))
+                (self.path/"incomplete").unlink()
+
+def open_writer(
+    path:str|Path, # .mp4, or another suffix of `FORMATS`; without a suffix, a folder for pictures
+    fps:float|str|Fraction, # frames a second
+    metadata:dict|None=None, # tags, text → text
+    **kw, # audio_from, audio_start
+) -> "VideoWriter|FolderWriter":
+    "The writer for a path. Raises `X2FaceError` as they do."
+    if Path(path).suffix: return VideoWriter(path, fps, metadata=metadata, **kw)
+    return FolderWriter(path, fps, **kw, **metadata or {})
 
 # %% ../nbs/01_video.ipynb #01-video-067
 def video_to_images(
@@ -1137,30 +1240,19 @@ def video_to_images(
     overwrite:bool=False, # replace an earlier export in that folder
 ) -> Path: # the folder
     "Numbered pictures, the sound, and video.json. Raises `X2FaceError` where the folder already holds pictures."
-    folder, suffix, times = Path(folder), "." + format.lower().lstrip("."), []
-    encode_image(np.zeros((1, 1, 3), np.uint8), suffix, quality) # refuses another format before anything is touched
-    with VideoReader(video) as r, _explained(folder, "write"):
-        if folder.exists() and not folder.is_dir(): raise X2FaceError(f"{folder} is a file; name a folder.")
-        old = [p for p in folder.glob("*") if p.suffix.lower() in _PICTURES]
-        if old and not overwrite: raise X2FaceError(f"{folder} already holds pictures; choose another folder, or say overwrite.")
-        folder.mkdir(parents=True, exist_ok=True)
-        mark = folder/"incomplete"
-        with alone(mark, f"exports to {folder}"):
-            for p in [folder/"video.json", *(folder/name for name, _ in _SOUNDS), *(p for p in old if re.fullmatch(r"\d{6}", p.stem))]:
-                p.unlink(missing_ok=True)
-            for t, frame in tqdm(r.timed(), total=r.info.frames, disable=not progress, unit="frame"):
-                (folder/f"{len(times):06d}{suffix}").write_bytes(encode_image(frame, suffix, quality))
-                times.append(t)
-            rate = as_rate(r.info.fps)
-            write_text(folder/"video.json", json.dumps(dict(fps=str(rate), fps_float=float(rate), width=r.info.width, height=r.info.height,
-                format=suffix[1:], frames=len(times), times=times, **_copy_sound(r.info.path, folder)), indent=1))
-            mark.unlink()
-    return folder
+    how = dict(format=format, quality=quality, overwrite=overwrite)
+    with (VideoReader(video) as r, FolderWriter(folder, as_rate(r.info.fps), audio_from=video, **how) as w,
+          tqdm(total=r.info.frames, disable=not progress, unit="frame") as bar):
+        for t, frame in r.timed():
+            w.write(frame, t)
+            bar.update()
+        w.hold(r.until)
+    return Path(folder)
 
 # %% ../nbs/01_video.ipynb #01-video-084
 def read_export(
     folder:str|Path, # pictures with video.json beside them
-) -> dict: # what `video_to_images` wrote: fps, width, height, format, frames, times, audio, audio_begins
+) -> dict: # what `video_to_images` wrote: fps, width, height, format, frames, times, until, audio, audio_begins
     "Read and check video.json. Raises `X2FaceError` where it is damaged, or names anything but files beside it."
     path = Path(folder)/"video.json"
     try:
@@ -1174,7 +1266,9 @@ def read_export(
         if name is not None and (not isinstance(name, str) or name in (".", "..") or not re.fullmatch(r"[\w. -]{1,99}", name)):
             raise ValueError("audio is not the name of a file in this folder")
         if name and (Path(folder)/name).is_symlink(): raise ValueError("audio is a link, not a file in this folder")
-        return d | dict(times=times, fps=str(as_rate(d["fps"])), audio_begins=float(d["audio_begins"]))
+        until = float(d.get("until", 0.))
+        if not abs(until) < 1e8: raise ValueError("until is out of range")
+        return d | dict(times=times, until=until, fps=str(as_rate(d["fps"])), audio_begins=float(d["audio_begins"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as e:
         raise X2FaceError(f"{path} is damaged ({e}); remove it to take the pictures in order.") from e
 
@@ -1186,7 +1280,7 @@ def images_to_video(
     progress:bool=True, # show a bar
 ) -> Path: # the video
     "Pictures to a video: those that video.json counts, or all in natural order (9 before 10). Raises `X2FaceError`."
-    folder, times, audio, begin = Path(folder), None, None, 0.
+    folder, times, audio, begin, until = Path(folder), None, None, 0., 0.
     if not folder.is_dir(): raise X2FaceError(f"{folder} is no folder; name one with pictures.")
     if (folder/"incomplete").exists():
         raise X2FaceError(f"The export to {folder} was interrupted; export again with overwrite, or remove its file 'incomplete' to use what is there.")
@@ -1194,7 +1288,7 @@ def images_to_video(
         d = read_export(folder)
         files = [folder/f"{i:06d}.{d['format']}" for i in range(d["frames"])]
         rate, times, audio = as_rate(d["fps"]), d["times"], folder/d["audio"] if d["audio"] else None
-        begin = times[0] - d["audio_begins"]
+        begin, until = times[0] - d["audio_begins"], d["until"] - times[0]
         grid = [times[0] + i/rate for i in range(len(times))]
         steady = all(abs(t - g)*rate < .5 for t, g in zip(times, grid))
     else:
@@ -1202,12 +1296,13 @@ def images_to_video(
             key=lambda p: [(int(x), "") if x.isdigit() else (-1, x) for x in re.split(r"(\d+)", p.name)])
         rate, steady = Fraction(25), True
     if not files: raise X2FaceError(f"{folder} holds no pictures.")
-    if fps is not None and as_rate(fps) != rate: rate, steady, audio = as_rate(fps), True, None
+    if fps is not None and as_rate(fps) != rate: rate, steady, audio, until = as_rate(fps), True, None, 0.
     with VideoWriter(out, rate, audio_from=audio, audio_start=begin) as w:
         for i, p in enumerate(tqdm(files, disable=not progress, unit="frame")):
             img = read_image(p)
             if w.size and img.shape[:2] != w.size: raise X2FaceError(f"{p} is {img.shape[1]}×{img.shape[0]}, those before it {w.size[1]}×{w.size[0]}; bring all to one size.")
             w.write(img, time=None if steady else times[i] - times[0])
+        w.hold(until)
     return Path(out)
 
 # %% ../nbs/01_video.ipynb #01-video-074
