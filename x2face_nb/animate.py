@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trim_cache', 'Animator', 'Animation', 'video_turn', 'best_frame', 'source_crops', 'expected_frames', 'cut_crops',
-           'read_motion', 'animate', 'driving_files', 'Job', 'animate_all', 'demo']
+           'read_motion', 'edited_face', 'animate', 'driving_files', 'Job', 'animate_all', 'demo']
 
 # %% ../nbs/50_animate.ipynb #50-animate-002
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
@@ -24,7 +25,7 @@ from .core import X2FaceError, cache_dir, file_hash, limit, pick_device, write_t
 from .samples import sample_driving, sample_source
 from .faces import FaceDetector, FaceMesh, SquareCrop, paste_back, quarter_turns, still_square, track_crop
 from .motion import CropPath, MotionConfig, MotionTemplate, follow, is_template, perform, record
-from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, rendering
+from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, paint_layer, rendering
 from .video import VideoReader, check_output, check_sound, default_output, format_of, is_image, is_video, open_writer, read_image, resize, to_tensor, to_uint8, video_end, write_image
 from .viz import GENERATED, side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
@@ -59,7 +60,7 @@ class Animator:
         weights = Path(weights or pretrained_path())
         self.device = pick_device(device)
         self.model = fused(load_model(weights)).to(self.device)
-        self.rendering, self.weights_hash = rendering(render), file_hash(weights)
+        self.rendering, self.weights, self.weights_hash = rendering(render), weights, file_hash(weights)
         self.cache = None if cache is False else Path(cache or cache_dir() / "embedded")
 
     @torch.inference_mode()
@@ -252,10 +253,22 @@ def read_motion(
     if spent: spent[0] += time.perf_counter() - began - reading[0]
     return template, path
 
+# %% ../nbs/50_animate.ipynb #50-animate-218
+def edited_face(
+    emb:EmbeddedFace, # who is painted on
+    path:str|Path, # PNG with transparency: a square layer over the embedded face; without: the embedded face, painted on
+) -> EmbeddedFace:
+    "An embedded face with a picture painted over it. Raises `X2FaceError` for what cannot be read or does not fit."
+    img = read_image(path)
+    with Image.open(path) as im:
+        if im.has_transparency_data: img = np.array(im.convert("RGBA"))
+    try: return emb.edited(paint_layer(img, emb))
+    except X2FaceError as e: raise X2FaceError(f"{path}: {e}") from None
+
 # %% ../nbs/50_animate.ipynb #50-animate-018
 def animate(
     source:str|Path|list, # picture or video of a face, several of one person, or an embedded face (*.safetensors)
-    driving:str|Path, # video, picture or motion template (*.safetensors) of the face to follow
+    driving:str|Path|object, # video, picture or motion template (*.safetensors) of the face to follow, or a `PoseDriver`
     out:str|Path|None=None, # a suffix of `FORMATS`, none for a folder of pictures, or .png or .jpg if `driving` is a picture
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     size:int=256, # side of the generated frames
@@ -274,6 +287,7 @@ def animate(
     reference:float|None=None, # seconds of the driving video at which the driver looks as the source does; found where None
     audio:str|Path|None=None, # a file whose sound to take, or "none" for silence; that of the driving video where None
     overwrite:bool=True, # replace an existing file, or pictures in a folder
+    edit:str|Path|None=None, # picture painted over the embedded face, as for `edited_face`
 ) -> Animation:
     """Drive a source with a video or a picture, from files to a file named after both where `out` is None.
     Raises `X2FaceError` for anything that cannot be done, before any work where it can be known."""
@@ -281,14 +295,15 @@ def animate(
     if not 16 <= size <= limit("side"):
         raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
     if paste and compare: raise X2FaceError("Choose one of compare and paste, not both.")
-    still, template = is_image(driving), is_template(driving)
-    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], driving, ".png" if still else ".mp4"))
+    turns, name = hasattr(driving, "prepare"), getattr(driving, "name", driving)
+    still, template = not turns and is_image(driving), turns or is_template(driving)
+    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], name, ".png" if still else ".mp4"))
     if still and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise X2FaceError(f"The driving file is a picture, so the result is one: name {out} .png or .jpg.")
     if not still and out.suffix: format_of(out)
-    if template and compare: raise X2FaceError("A motion template has no picture to compare with; leave out compare.")
+    if template and compare: raise X2FaceError("A motion template or a pose has no picture to compare with; leave out compare.")
     if template and (fps or start or stop):
-        raise X2FaceError("A motion template is used whole and at its own rate; leave out fps, start and stop.")
+        raise X2FaceError("A motion template or a pose is used whole and at its own rate; leave out fps, start and stop.")
     if not still and not template: VideoReader(driving, fps, start, stop).close()
     if audio not in (None, "none"):
         check_sound(audio)
@@ -306,6 +321,7 @@ def animate(
         emb = animator.embed([c for c, _, _ in crops])
         src, full, square = crops[0]
     embed_ms = (time.perf_counter() - began) * 1e3
+    if edit is not None: emb = edited_face(emb, edit)
     seen = animator.model.cfg.drive_size
 
     def finish(drv, gen):
@@ -322,19 +338,22 @@ def animate(
 
     part, spent, n, before = dict(fps=fps, start=start, stop=stop), [0.], 0, time.perf_counter()
     if not template: part["turn"] = video_turn(driving, detector, start)
-    if template: moves, path = MotionTemplate.load(driving, animator.weights_hash), None
+    lead, path, voice = 0, None, None if template else driving
+    if turns: moves, motion, reference, lead, voice = driving.prepare(animator, emb, motion, progress)
+    elif template: moves = MotionTemplate.load(driving, animator.weights_hash)
     else:
         moves, path = read_motion(driving, animator, batch=batch, index=driving_face, detector=detector,
                                   progress=progress, spent=spent, **part)
     with ExitStack() as stack:
-        sound = {} if template or audio else dict(audio_from=driving, audio_start=path.times[0])
+        sound = dict(audio_from=voice, audio_start=path.times[0] if path else 0.) if voice and not audio else {}
         if audio not in (None, "none"): sound = dict(audio_from=audio)
         writer = stack.enter_context(open_writer(out, fps or moves.fps, metadata=dict(comment=GENERATED), **sound))
-        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves), disable=not progress))
+        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves) - lead, disable=not progress))
         drvs = cut_crops(stack.enter_context(VideoReader(driving, **part)), path, size) if compare else None
         made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion, reference)
+        for _ in range(lead): _timed(made, spent)
         while (g := _timed(made, spent)) is not None:
-            t = None if fps else moves.times[n]
+            t = None if fps else moves.times[lead + n] - moves.times[lead]
             writer.write(finish(next(drvs)[1] if compare else None, g), t)
             n += 1
             bar.update()
