@@ -278,7 +278,6 @@ class LiveSession:
                 self._flow = flow = self._engine.drive(drv, self._render)
                 t.append(time.perf_counter())
                 self._last = self._render(flow, self._now.picture() if alive else None)
-                if alive: self._now.look(self._last)
                 t.append(time.perf_counter())
             for stage, a, b in zip(("crop", "drive", "warp"), t, t[1:]): self.ledger.add(stage, (b - a)*1e3)
             return LiveFrame(self._last, drv, not says, says, flow, frame, began if stamp is None else stamp, time.perf_counter() - began)
