@@ -45,15 +45,15 @@ def _signature(
     args = found.args
     defaults = [ast.Constant(...)]*(len(args.args) - len(args.defaults)) + args.defaults
     lines = source.splitlines()
-    return {a.arg: (ast.unparse(d), lines[a.lineno - 1].partition(" # ")[2]) for a,
-            d in zip(args.args, defaults) if a.arg != "self"}
+    return {a.arg: (ast.unparse(d), lines[a.lineno - 1].partition(" # ")[2])
+            for a, d in zip(args.args, defaults) if a.arg != "self"}
 
 # %% ../nbs/60_cli.ipynb #60-cli-008
 def _like(
     argument:str, # "module.function.argument" of this package
     *flags:str, # of an option, as "--size"; none makes a positional argument
 ):
-    "What Typer puts into a signature: default and help of that argument of the library."
+    "An argument or option with the default and the help of that argument of the library."
     function, _, name = argument.rpartition(".")
     default, words = _signature(function)[name]
     default, words = ast.literal_eval(default), re.sub(r"where None|None for|\bNone\b", "by default", words)
@@ -65,35 +65,46 @@ def _asked(
     *flags:str, # of an option; none makes a positional argument
     **kw, # for Typer
 ):
-    "An argument or option. Whether a file can be read is for the library to find out, and to say."
-    return typer.Option(default, *flags, help=words, readable=False,
-                        **kw) if flags else typer.Argument(default, help=words, readable=False, **kw)
+    "An argument or option. The library checks whether a file can be read."
+    kind = typer.Option if flags else typer.Argument
+    return kind(default, *flags, help=words, readable=False, **kw)
 
 # %% ../nbs/60_cli.ipynb #60-cli-011
-_CODES = "0 done · 1 something you can mend, one sentence says what · 2 wrong usage · 70 a bug · 130 stopped by Ctrl-C · 143 by SIGTERM"
+_CODES = ("0 done · 1 something you can mend, one sentence says what · 2 wrong usage · 70 a bug · "
+          "130 stopped by Ctrl-C · 143 by SIGTERM")
 
+def _system_verdict(
+    e:Exception, # that the system or Python raised
+    said:str, # its message
+) -> tuple[int, str]: # exit code and sentence
+    "For errors that are not the package's own."
+    memory = "out of memory|allocate memory|insufficient memory"
+    kind, full = getattr(e, "errno", None), (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(e, MemoryError) or re.search(memory, said, re.I):
+        return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
+    if isinstance(e, ImportError):
+        return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
+    if kind in full or re.search("os error (28|27)", said): # safetensors has no error number
+        return 1, "The disk is full or the file too large; make room or choose another disk."
+    if isinstance(e, OSError):
+        where = f" ({e.filename})" if e.filename else ""
+        return 1, f"The system refused: {e.strerror or said}{where}; mend that and try again."
+    return 70, (f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see "
+                f"where, and report it.")
+
+# %% ../nbs/60_cli.ipynb #60-cli-303
 def verdict(
     e:BaseException, # what ended a command
 ) -> tuple[int, str]|None: # exit code and sentence; None for what Typer ends by itself
-    "How a command ended that did not end well."
+    "How to end a command after an exception."
     said = " ".join(str(e).split())
     mine = getattr(sys.modules.get("x2face_nb.core"), "X2FaceError", ())
     if hasattr(e, "exit_code") or isinstance(e, (SystemExit, BrokenPipeError)): return None
     if isinstance(e, mine): return 128 + e.signum if hasattr(e, "signum") else 1, said
-    if isinstance(e, KeyboardInterrupt):
-        stopped = signal.Signals(e.args[0] if e.args else signal.SIGINT)
-        return 128 + stopped, f"Stopped by {'Ctrl-C' if stopped == signal.SIGINT else stopped.name} before it was done."
-    if isinstance(e, MemoryError) or re.search("out of memory|allocate memory|insufficient "
-                                               "memory", said, re.I):
-        return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
-    if isinstance(e, ImportError):
-        return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."
-    if getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT,
-                                     errno.EFBIG) or re.search("os error (28|27)", said): # safetensors has words alone
-        return 1, "The disk is full or the file too large; make room or choose another disk."
-    if isinstance(e, OSError):
-        return 1, f"The system refused: {e.strerror or said}{f' ({e.filename})' if e.filename else ''}; mend that and try again."
-    return 70, f"This is a bug, sorry ({type(e).__name__}: {said}); run it as `x2face --debug …` to see where, and report it."
+    if not isinstance(e, KeyboardInterrupt): return _system_verdict(e, said)
+    stopped = signal.Signals(e.args[0] if e.args else signal.SIGINT)
+    name = "Ctrl-C" if stopped == signal.SIGINT else stopped.name
+    return 128 + stopped, f"Stopped by {name} before it was done."
 
 # %% ../nbs/60_cli.ipynb #60-cli-301
 def _importer(
@@ -156,7 +167,7 @@ class _Commands(TyperGroup):
         try: return super().invoke(ctx)
         except BaseException as e:
             signum = _stop.end()
-            end = verdict(KeyboardInterrupt(signum) if signum else e) # it may have become another error on its way
+            end = verdict(KeyboardInterrupt(signum) if signum else e) # e may stem from the interruption
             if end is None: raise
             if ctx.params["debug"]: traceback.print_exception(e)
             typer.echo(f"x2face: {end[1]}", err=True)
@@ -180,24 +191,27 @@ def _show_notes(
     warnings.showwarning = note
 
 # %% ../nbs/60_cli.ipynb #60-cli-018
-app = typer.Typer(cls=_Commands, name="x2face", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=True,
-                  no_args_is_help=True, context_settings=dict(help_option_names=["-h", "--help"]))
+app = typer.Typer(cls=_Commands, name="x2face", rich_markup_mode=None, pretty_exceptions_enable=False,
+                  add_completion=True, no_args_is_help=True,
+                  context_settings=dict(help_option_names=["-h", "--help"]))
 
 def _version(wanted:bool):
     if wanted:
         typer.echo(f"x2face {__version__}")
         raise typer.Exit()
 
+_DEBUG = "show tracebacks and the warnings of other packages"
+
 @app.callback(epilog=f"Exit codes: {_CODES}. A command's own help: x2face animate --help")
 def x2face(
-    debug:bool=typer.Option(False, "--debug", envvar="X2FACE_DEBUG", help="show tracebacks and the "
-                                                                          "warnings of other packages"),
+    debug:bool=typer.Option(False, "--debug", envvar="X2FACE_DEBUG", help=_DEBUG),
     version:bool=typer.Option(False, "--version", "-V", callback=_version, is_eager=True,
                               help="say which version this is"),
 ):
     "Move a face as another face moves: X2Face for pictures, videos and cameras."
     _show_notes(debug)
 
+# %% ../nbs/60_cli.ipynb #60-cli-304
 def _command(
     example:str, # a line one can type
     **kw, # for Typer
@@ -206,7 +220,7 @@ def _command(
     return app.command(epilog=f"\b\nExample:\n  {example}", **kw)
 
 def _say(
-    **facts, # what → its value
+    **facts, # name → value
 ):
     "Plain lines on stdout."
     for k, v in facts.items():
@@ -231,7 +245,8 @@ def _writable(
                 raise X2FaceError(f"{out} would be overwritten by its own result; choose another name.")
         if out.exists() and not force and out.is_file():
             raise X2FaceError(f"{out} exists; choose another name, or replace it with --force.")
-        if out.is_dir() and not folders: raise X2FaceError(f"{out} is a folder; add the name of a file.")
+        if out.is_dir() and not folders:
+            raise X2FaceError(f"{out} is a folder; add the name of a file.")
         folder = next(p for p in out.absolute().parents if p.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise X2FaceError(f"{folder} cannot be written to; choose another folder for {out.name}.")
@@ -244,14 +259,16 @@ def _posed(
     angles:dict, # of a sweep; None where not asked for
     seconds:float, fps:float|None, # of a sweep
 ) -> tuple: # sources, driver, frames a second to resample to
-    "Sources and driver of a command that may turn the head. Raises `X2FaceError` where files and angles do not fit."
+    "Sources and driver of a command that may turn the head. Raises `X2FaceError` if they conflict."
     from x2face_nb.core import X2FaceError
     angles = {k: v for k, v in angles.items() if v is not None}
     if driving.suffix.lower() == ".csv" and not pose: pose, driving = driving, None
     if not (pose or angles):
-        if not sources: raise typer.BadParameter("name the source and then the driver, or --yaw, --pitch, --roll or --pose")
+        if not sources:
+            raise typer.BadParameter("name the source and then the driver, or --yaw, --pitch, --roll, --pose")
         return sources, driving, fps
-    if pose and angles: raise X2FaceError("Choose a file of head angles, or --yaw, --pitch and --roll, not both.")
+    if pose and angles:
+        raise X2FaceError("Choose a file of head angles, or --yaw, --pitch and --roll, not both.")
     from x2face_nb.control import PoseDriver, sweep
     from x2face_nb.motion import is_template
     from x2face_nb.video import is_image
@@ -269,7 +286,8 @@ def _animation(made):
     still = made.path.suffix.lower() in (".png", ".jpg", ".jpeg")
     embed = dict(embed="found in the cache" if made.cached else f"{made.embed_ms:.1f} ms")
     if still: return _say(picture=made.path, **embed)
-    _say(**{"video" if made.path.suffix else "folder": made.path}, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
+    kind = "video" if made.path.suffix else "folder"
+    _say(**{kind: made.path}, frames=made.frames, **embed, drive=f"{made.drive_fps:.1f} frames a second",
          everything=f"{made.total_fps:.1f} frames a second")
 
 def _job(job):
@@ -277,11 +295,14 @@ def _job(job):
     if job.result is None: return typer.echo(f"{job.driving.name}  failed: {job.error}")
     typer.echo(f"{job.driving.name}  {job.result.path}  {job.result.frames} frames  {job.seconds:.1f} s")
 
+# %% ../nbs/60_cli.ipynb #60-cli-305
 @_command("x2face animate me.jpg talk.mp4 -o me-talks.mp4 --compare")
 def animate(
-    sources:list[Path]=_asked([], "picture or video of a face, several of one person, or an embedded face (*.safetensors)"),
-    driving:Path=_asked(..., "video, picture or motion template (*.safetensors) of the face to follow, or a CSV file of head "
-                             "angles (time, yaw, pitch, roll); none with --yaw, --pitch, --roll or --pose"),
+    sources:list[Path]=_asked([], "picture or video of a face, several of one person, or an embedded face "
+                                  "(*.safetensors)"),
+    driving:Path=_asked(..., "video, picture or motion template (*.safetensors) of the face to follow, or a "
+                             "CSV file of head angles (time, yaw, pitch, roll); none with --yaw, --pitch, "
+                             "--roll or --pose"),
     out:Path=_like("animate.animate.out", "--out", "-o"),
     weights:Path=_weights,
     size:int=_like("animate.animate.size", "--size"),
@@ -293,7 +314,8 @@ def animate(
     at:float=_like("animate.animate.at", "--at"),
     source_face:int=_like("animate.animate.source_face", "--source-face"),
     driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
-    audio:str=_asked(None, "file whose sound to take, or none; that of the driving video by default", "--audio"),
+    audio:str=_asked(None, "file whose sound to take, or none; that of the driving video by default",
+                     "--audio"),
     batch:int=_like("animate.animate.batch", "--batch"),
     render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by "
                             "default", "--render", metavar="NAME"),
@@ -301,19 +323,20 @@ def animate(
     gain:float=_asked(None, "strength of relative motion", "--gain"),
     expression:bool=_asked(True, "move lids and mouth of the source", "--expression/--no-expression"),
     reference:float=_like("animate.animate.reference", "--reference"),
-    yaw:str=_asked(None, "degrees that the head turns from the photograph's pose, or stops such as -30:30", "--yaw"),
+    yaw:str=_asked(None, "degrees that the head turns from the photograph's pose, or stops such as -30:30",
+                   "--yaw"),
     pitch:str=_asked(None, "the same for nodding", "--pitch"),
     roll:str=_asked(None, "the same for tilting", "--roll"),
     seconds:float=_like("control.sweep.seconds", "--seconds"),
-    pose:Path=_asked(None, "CSV file, video or motion template whose head angles replace the driver's; the expression "
-                           "stays", "--pose"),
+    pose:Path=_asked(None, "CSV file, video or motion template whose head angles replace the driver's; the "
+                           "expression stays", "--pose"),
     edit:Path=_like("animate.animate.edit", "--edit"),
     cache:bool=_asked(True, "keep embedded faces for the next time", "--cache/--no-cache"),
     device:str=_device,
     force:bool=_force(),
 ):
-    """Drive a face with a video, a picture, or a motion template. With a folder of them, or a .txt file that names one
-    a line, each gives a result in the folder --out."""
+    """Drive a face with a video, a picture, or a motion template. With a folder of them, or a .txt file that
+    names one a line, each gives a result in the folder --out."""
     many = driving.is_dir() or driving.suffix == ".txt"
     files, angles = [*sources, *filter(None, (driving, pose, edit))], dict(yaw=yaw, pitch=pitch, roll=roll)
     _writable([out], files, force, folders=many or bool(out) and not out.suffix)
@@ -323,11 +346,13 @@ def animate(
     how = motion_config(motion, render or OFFLINE)
     if gain is not None: how = how.replace(gain=gain)
     if not expression: how = how.replace(lids=False, mouth=False)
-    if many and (pose or any(angles.values())): raise typer.BadParameter("head angles go with one driver, not with many")
+    if many and (pose or any(angles.values())):
+        raise typer.BadParameter("head angles go with one driver, not with many")
     if not many: sources, driving, fps = _posed(sources, driving, pose, angles, seconds, fps)
-    options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop, source_face=source_face,
-                   driving_face=driving_face, batch=batch, render=render or OFFLINE, device=device, cache=None if cache else False,
-                   motion=how, reference=reference, at=at, audio=audio, edit=edit, progress=_bars())
+    options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop,
+                   source_face=source_face, driving_face=driving_face, batch=batch, render=render or OFFLINE,
+                   device=device, cache=None if cache else False, motion=how, reference=reference, at=at,
+                   audio=audio, edit=edit, progress=_bars())
     source = sources[0] if len(sources) == 1 else sources
     if not many: return _animation(run(source, driving, out, overwrite=force, **options))
     jobs = animate_all(source, driving, out or ".", force, _job, **options)
@@ -424,8 +449,9 @@ def demo(
     "Animate a sample portrait with a sample conversation."
     from x2face_nb.animate import demo as run
     made = run(out, seconds, start, weights, _bars())
-    _say(video=out/"demo.mp4", generated=out/"generated.mp4", strip=out/"strip.png", figures=out/"figures.json",
-         frames=made["frames"], embed=f"{made['embed_ms']} ms", drive=f"{made['drive_fps']} frames a second",
+    _say(video=out/"demo.mp4", generated=out/"generated.mp4", strip=out/"strip.png",
+         figures=out/"figures.json", frames=made["frames"], embed=f"{made['embed_ms']} ms",
+         drive=f"{made['drive_fps']} frames a second",
          everything=f"{made['total_fps']} frames a second")
 
 # %% ../nbs/60_cli.ipynb #60-cli-034
@@ -497,7 +523,7 @@ def train(
     init:Path=_asked(None, "weights to start from, of the same model; random ones without it", "--init"),
     device:str=_device,
 ):
-    "Train a model. Ctrl-C and SIGTERM end a run after the step in progress, and the same command carries it on."
+    "Train a model. Ctrl-C ends a run after the step in progress; the same command continues it."
     if sum(map(bool, (recipe, config, stages))) > 1:
         raise typer.BadParameter("give one of --recipe, --config and --stages", param_hint="--recipe")
     from x2face_nb.recipes import recipe as named, train_stages
@@ -631,7 +657,7 @@ def live(
     browser:bool=_browser(),
     port:int=_port(),
 ):
-    "Open the live studio in the browser; with --source, --camera or --sink, move a face without one. Ctrl-C ends it."
+    "Open the live studio in the browser; --source, --camera or --sink do without one. Ctrl-C ends it."
     if not source and camera is None and sink is None: _open("webcam", theme, browser, port)
     sink = sink or "window"
     if sink not in ("window", "virtual"): _writable([Path(sink)], source, force)
@@ -654,8 +680,9 @@ def _flat(
     at:str="", # where it stands
 ) -> dict: # one level, keys joined by dots
     "A nested dict as one level."
-    return {k: v for key, x in d.items() for k,
-            v in (_flat(x, f"{at}{key}.") if isinstance(x, dict) else {f"{at}{key}": x}).items()}
+    found = {}
+    for key, x in d.items(): found |= _flat(x, f"{at}{key}.") if isinstance(x, dict) else {f"{at}{key}": x}
+    return found
 
 def _model_facts(cfg) -> dict:
     "Size of a model, from its configuration."
@@ -665,6 +692,7 @@ def _model_facts(cfg) -> dict:
     return dict(model=name) | {r["network"]: f"{r['params_M']:.2f} M parameters, {r['GMACs']:.2f} GMACs "
                                              f"at {cfg.embed_size}×{cfg.embed_size}" for r in rows}
 
+# %% ../nbs/60_cli.ipynb #60-cli-306
 def _tensor_facts(path:Path) -> dict:
     "What a .safetensors file is. Raises `X2FaceError` for a damaged or foreign one."
     from x2face_nb.core import X2FaceError, parse_json, read_header
@@ -680,7 +708,8 @@ def _tensor_facts(path:Path) -> dict:
         return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several",
                     weights=meta.get("weights", "unknown"))
     if kind.startswith("control"):
-        return dict(kind="control map", factors=meta.get("factors", ""), weights=meta.get("weights", "unknown"))
+        return dict(kind="control map", factors=meta.get("factors", ""),
+                    weights=meta.get("weights", "unknown"))
     if "state" in meta:
         state = parse_json(meta["state"], path)
         try:
@@ -699,11 +728,9 @@ def _folder_facts(path:Path) -> dict:
     from x2face_nb.core import X2FaceError, read_json, read_log
     checkpoint, log = path/"checkpoint.safetensors", path/"log.jsonl"
     if checkpoint.is_file():
-        val = next((x["val"] for x in reversed(read_log(log)) if isinstance(x.get("val"), dict)),
-                   {}) if log.is_file() else {}
-        facts = _tensor_facts(checkpoint)
-        return facts | dict(kind="run, finished"
-                            if (path/"weights.safetensors").is_file() else "run, not finished") | _flat(dict(val=val))
+        vals = [x["val"] for x in (read_log(log) if log.is_file() else []) if isinstance(x.get("val"), dict)]
+        kind = "run, finished" if (path/"weights.safetensors").is_file() else "run, not finished"
+        return _tensor_facts(checkpoint) | dict(kind=kind) | _flat(dict(val=vals[-1] if vals else {}))
     if (path/"video.json").is_file():
         d = read_json(path/"video.json")
         try:
@@ -716,9 +743,11 @@ def _folder_facts(path:Path) -> dict:
     try: tracks = read_tracks(path)
     except X2FaceError as e:
         raise X2FaceError(f"{path} is neither a run's folder nor one of tracks: {e}") from None
-    return dict(kind="tracks") | {s: f"{len(of)} tracks of {len({t.ident for t in of})} "
-                                     f"identities" for s in SPLITS if (of := [t for t in tracks if t.split == s])}
+    parts = {s: [t for t in tracks if t.split == s] for s in SPLITS}
+    return dict(kind="tracks") | {s: f"{len(of)} tracks of {len({t.ident for t in of})} identities"
+                                  for s, of in parts.items() if of}
 
+# %% ../nbs/60_cli.ipynb #60-cli-307
 def describe(
     path:str|Path, # any file or folder
 ) -> dict: # what it is, first of all its `kind`
@@ -731,8 +760,10 @@ def describe(
         h, w = read_image(path).shape[:2]
         return dict(kind="picture", size=f"{w}×{h}")
     v = probe(path)
-    return dict(kind="video", size=f"{v.width}×{v.height}", fps=f"{v.fps:.5g}", frames=v.frames or "not counted in the file",
-                seconds="unknown" if v.duration is None else f"{v.duration:.2f}", codec=v.codec, audio=v.audio or "none", rotation=v.rotation)
+    return dict(kind="video", size=f"{v.width}×{v.height}", fps=f"{v.fps:.5g}",
+                frames=v.frames or "not counted in the file",
+                seconds="unknown" if v.duration is None else f"{v.duration:.2f}",
+                codec=v.codec, audio=v.audio or "none", rotation=v.rotation)
 
 # %% ../nbs/60_cli.ipynb #60-cli-054
 def _installation() -> dict:
@@ -740,7 +771,8 @@ def _installation() -> dict:
     import torch
     from x2face_nb.core import X2FaceError, cache_dir, pick_device
     from x2face_nb.x2face import pretrained_path, read_model_info
-    device = pick_device("auto")
+    device, threads = pick_device("auto"), torch.get_num_threads()
+    cpu = f"{device.type}, {os.cpu_count()} cores, {threads} threads"
     try:
         path = pretrained_path()
         packaged = dict(weights=path) | {f"weights.{k}": v for k, v in read_model_info(path)[1].items()
@@ -748,7 +780,7 @@ def _installation() -> dict:
     except X2FaceError as e: packaged = dict(weights=e)
     return {"x2face_nb": __version__, "Python": platform.python_version(), "system": platform.platform(),
             **{p: metadata.version(p) for p in ("torch", "av", "opencv-python", "accelerate")},
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
             "cache": cache_dir()} | packaged
 
 @_command("x2face info runs/a/weights.safetensors")

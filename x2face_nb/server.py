@@ -44,9 +44,10 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
 # %% ../nbs/56_server.ipynb #56-server-007
 _LAB = ("jupyterlab", "--LabApp.news_url=None", "--LabApp.extension_manager=readonly",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
-_APP = ("jupyter_server", "--ServerApp.terminals_enabled=False", "--MappingKernelManager.cull_idle_timeout=900",
-        "--VoilaConfiguration.allow_theme_override=YES",
-        "--ServerApp.jpserver_extensions={'voila.server_extension': True, 'jupyterlab': False, 'notebook': False}")
+_EXTENSIONS = {"voila.server_extension": True, "jupyterlab": False, "notebook": False}
+_APP = ("jupyter_server", f"--ServerApp.jpserver_extensions={_EXTENSIONS}",
+        "--ServerApp.terminals_enabled=False", "--MappingKernelManager.cull_idle_timeout=900",
+        "--VoilaConfiguration.allow_theme_override=YES")
 
 def server_command(
     folder:str|Path=".", # that the server shows
@@ -112,7 +113,7 @@ def serve(
         token, command = make_home(home, bool(app)), server_command(folder, bool(app))
         if app: command += [f"--ServerApp.default_url=/voila/render/{app}", "--ServerApp.log_level=40"]
         before = {s: signal.signal(s, _ended) for s in (signal.SIGINT, signal.SIGTERM)}
-        with ExitStack() as stack: # the server's own lines concern nobody while it works
+        with ExitStack() as stack: # the server's own lines go into a log
             log = stack.enter_context(open(home / "log", "w")) if app else None
             p = subprocess.Popen([*command, *args], cwd=home, env=server_env(home), start_new_session=True,
                                  stdout=log, stderr=log)
@@ -121,7 +122,9 @@ def serve(
                 url = _wait(p, home, token, time.monotonic() + 120).url
                 print(f"Open {url}voila/render/{app}?token={token}\nCtrl-C ends it.", flush=True)
             return p.wait()
-        except KeyboardInterrupt: return 0
+        except KeyboardInterrupt:
+            print("Closing …", flush=True)
+            return 0
         finally:
             _end(p)
             for s, handler in before.items(): signal.signal(s, handler)
