@@ -33,7 +33,7 @@ from .unet3plus import UNet3Plus
 from .x2face import NetworkConfig, X2FaceConfig
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-005
-UNET = NetworkConfig(widths=(24, 48, 96, 192, 256, 256), n_up=5) # sees 64×64, gives 32×32: the shape of `live`, one halving less
+UNET = NetworkConfig(widths=(24, 48, 96, 192, 256, 256), n_up=5) # as `live`, one halving less: 64² → 32²
 _LEVELS = 5 # of UNet 3+
 
 def _cost(body:nn.Module, size:int) -> tuple[int, float]: # parameters, multiply–accumulates
@@ -41,6 +41,7 @@ def _cost(body:nn.Module, size:int) -> tuple[int, float]: # parameters, multiply
     with torch.no_grad(), FlopCounterMode(display=False) as f: body(torch.zeros(1, 3, size, size))
     return sum(p.numel() for p in body.parameters()), f.get_total_flops() / 2
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-005a
 @lru_cache
 def matched_width(
     by:str, # "params" or "macs"
@@ -52,10 +53,11 @@ def matched_width(
     above = bisect_left(range(100), want, lo=2, key=cost) # both grow with the width
     return min((above - 1, above), key=lambda c: abs(cost(c) - want))
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-005b
 def _widths(c:int) -> tuple[int, ...]: return tuple(c * 2**i for i in range(_LEVELS))
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-109
-BACKBONES = {"unet": None, "unet3plus": "params", "unet3plus-macs": "macs"} # name → what is matched to the U-Net
+BACKBONES = {"unet": None, "unet3plus": "params", "unet3plus-macs": "macs"} # name → what is matched
 LOSSES = { # name → weights of the terms that compare pictures
     "l1": dict(l1=1.),
     "l1+ms-ssim": dict(l1=1., ms_ssim=.2),
@@ -65,12 +67,12 @@ LOSSES = { # name → weights of the terms that compare pictures
 # %% ../nbs/42_ablation.ipynb #42-ablation-009
 @dataclass(frozen=True)
 class Run(Config):
-    "One run of the study. Raises `X2FaceError` for what no run can be."
+    "One run of the study. Raises `X2FaceError` for values that no run can have."
     backbone:str="unet" # "unet", "unet3plus" (as many parameters) or "unet3plus-macs" (as many operations)
     deep_supervision:bool=False # of a UNet 3+
     loss:str="l1" # "l1", "l1+ms-ssim" or "mix"
     seed:int=0 # initial weights, pairs, jitter
-    threads:int=1 # of the CPU; part of the run, since sums in another order end in other digits
+    threads:int=1 # of the CPU; part of the run, since the order of sums changes the last digits
     steps:int=800 # optimiser steps
     batch_size:int=16 # pairs a step
     frame_size:int=64 # side of the frames in training
@@ -80,9 +82,11 @@ class Run(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.backbone not in BACKBONES: raise X2FaceError(f"backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}.")
-        if self.loss not in LOSSES: raise X2FaceError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}.")
-        if self.eval_size <= 160: raise X2FaceError(f"eval_size must be more than 160, for the five scales of MS-SSIM, got {self.eval_size}.")
+        for k, known in dict(backbone=BACKBONES, loss=LOSSES).items():
+            v = getattr(self, k)
+            if v not in known: raise X2FaceError(f"{k} must be one of {', '.join(known)}, got {v!r}.")
+        if self.eval_size <= 160:
+            raise X2FaceError(f"MS-SSIM requires an eval_size of more than 160, got {self.eval_size}.")
         for k in ("every", "threads"):
             if getattr(self, k) < 1: raise X2FaceError(f"{k} must be 1 or more, got {getattr(self, k)}.")
         self.train_config() # raises what training would
@@ -100,18 +104,21 @@ class Run(Config):
     def model_config(self) -> X2FaceConfig:
         "The networks of the run."
         by = BACKBONES[self.backbone]
-        if not by and self.deep_supervision: raise X2FaceError("deep_supervision requires a UNet 3+; the U-Net has one head.")
-        plus = dict(backbone="unet3plus", deep_supervision=self.deep_supervision,
-                    embedding=NetworkConfig(_widths(matched_width(by)), UNET.n_up, 2**UNET.halvings)) if by else dict(embedding=UNET)
+        if not by and self.deep_supervision:
+            raise X2FaceError("deep_supervision requires a UNet 3+; the U-Net has one head.")
         driving = NetworkConfig((*UNET.widths[:-1], 128), UNET.n_up)
-        return X2FaceConfig(**plus, driving=driving, padding="border", centred=True, zero_heads=True)
+        cfg = X2FaceConfig(embedding=UNET, driving=driving, padding="border", centred=True, zero_heads=True)
+        if not by: return cfg
+        plus = NetworkConfig(_widths(matched_width(by)), UNET.n_up, 2**UNET.halvings)
+        return cfg.replace(backbone="unet3plus", deep_supervision=self.deep_supervision, embedding=plus)
 
     def train_config(self) -> TrainConfig:
         "The training of the run: the release's first stage, with what the study varies."
         often = max(1, self.steps // 5)
         return recipe("live").replace(
-            model=self.model_config(), steps=self.steps, batch_size=self.batch_size, frame_sizes=(self.frame_size,), frame_size_from=(0.,),
-            warmup=min(100, self.steps // 10), terms=LOSSES[self.loss] | dict(landmarks=1.), landmark_until=.8, seed=self.seed,
+            model=self.model_config(), steps=self.steps, batch_size=self.batch_size, seed=self.seed,
+            frame_sizes=(self.frame_size,), frame_size_from=(0.,), warmup=min(100, self.steps // 10),
+            terms=LOSSES[self.loss] | dict(landmarks=1.), landmark_until=.8,
             val_every=often, save_every=often)
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-012
@@ -121,13 +128,15 @@ def grid(
     seeds:int=3, # seeds of each variant
     variants:list[str]=(), # names of variants; all of the study if empty
     base:Run=Run(), # gives the other fields of every run
-) -> list[Run]: # seed by seed, so that a sweep that is cut short still compares all variants
+) -> list[Run]: # seed by seed, so that a sweep that was stopped still compares all variants
     "Backbones × deep supervision × losses × seeds. Raises `X2FaceError` for an unknown variant."
     if seeds < 1: raise X2FaceError(f"A sweep requires one seed or more, got {seeds}.")
     backbones = [(b, deep) for b, by in BACKBONES.items() for deep in ((False, True) if by else (False,))]
-    runs = [base.replace(backbone=b, deep_supervision=deep, loss=loss, seed=s) for s in range(seeds) for b, deep in backbones for loss in LOSSES]
+    runs = [base.replace(backbone=b, deep_supervision=deep, loss=loss, seed=s)
+            for s in range(seeds) for b, deep in backbones for loss in LOSSES]
     known = sorted({r.variant for r in runs})
-    if others := set(variants) - set(known): raise X2FaceError(f"There is no variant {', '.join(sorted(others))}; there are {', '.join(known)}.")
+    if others := sorted(set(variants) - set(known)):
+        raise X2FaceError(f"There is no variant {', '.join(others)}; there are {', '.join(known)}.")
     return [r for r in runs if (r.variant in variants if variants else r.loss in STUDY)]
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-015
@@ -136,23 +145,26 @@ def run_from_parameters(
     before:set, # names of the globals before it
 ) -> Run:
     "The run that a template's parameters ask for. Raises `X2FaceError` for a name or value that no run has."
-    return Run.from_dict({k: v for k, v in names.items() if k not in before and not k.startswith("_") and k not in ("data", "results")})
+    added = {k: v for k, v in names.items() if k not in before and not k.startswith("_")}
+    return Run.from_dict({k: v for k, v in added.items() if k not in ("data", "results")})
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-018
 def template() -> Path:
     "The notebook that every run executes. Raises `X2FaceError` outside a checkout."
     at = Path(str(resources.files("x2face_nb"))).parent / "nbs" / "experiments" / "train.ipynb"
-    if not at.is_file(): raise X2FaceError("A sweep executes the project's notebooks, which an installed package does not have; clone the repository and install it with pip install -e '.[dev]'.")
-    return at
+    if at.is_file(): return at
+    raise X2FaceError("A sweep executes the project's notebooks, which an installed package does not have; "
+                      "clone the repository and install it with pip install -e '.[dev]'.")
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-118
 def run_folder(
     run:Run, # any run
     folder:str|Path, # of the sweep
-) -> Path: # the one that holds its results, under the hash of any time, or else a new one
+) -> Path: # the one with its results, under an older hash as well, or else a new one
     "The folder of a run. Raises `X2FaceError` if a record there is damaged."
     done = Path(folder).glob(f"{run.variant}_seed{run.seed}_*/run.json")
-    return next((at.parent for at in sorted(done) if Run.from_dict(read_json(at)["run"]) == run), Path(folder) / run.name)
+    same = (at.parent for at in sorted(done) if Run.from_dict(read_json(at)["run"]) == run)
+    return next(same, Path(folder) / run.name)
 
 def is_done(
     run:Run, # any run
@@ -162,54 +174,41 @@ def is_done(
     return (run_folder(run, folder) / "run.json").is_file()
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-120
+def _relative(notebook:Path, cwd:str):
+    "Make the paths in papermill's record relative to `cwd`, so that the notebook can be published."
+    import nbformat
+    nb = nbformat.read(notebook, as_version=4)
+    record = nb.metadata.get("papermill", {})
+    for k in ("input_path", "output_path"):
+        if record.get(k): record[k] = os.path.relpath(record[k], cwd)
+    nbformat.write(nb, notebook)
+
+# %% ../nbs/42_ablation.ipynb #42-ablation-123
 def execute(
     run:dict, # as `Run.to_dict` gives
     folder:str, # the sweep's, from `cwd`
     data:str, # tracks, from `cwd`; "" for the sample films
-    cwd:str, # folder in which all this is done
+    cwd:str, # the working directory
 ) -> dict: # name, seconds, error: None or a sentence
     "Execute one run, in this process or on a worker; never raises for a run that fails."
     import papermill
     r, began, error = Run.from_dict(run), time.perf_counter(), None
     at = Path(folder) / r.name
-    (Path(cwd) / at).mkdir(parents=True, exist_ok=True)
-    try: papermill.execute_notebook(template(), Path(cwd) / at / "train.ipynb", dict(run, data=data, results=str(at)), progress_bar=False, cwd=cwd)
+    out = Path(cwd) / at / "train.ipynb"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    given = dict(run, data=data, results=str(at))
+    try: papermill.execute_notebook(template(), out, given, progress_bar=False, cwd=cwd)
     except papermill.PapermillExecutionError as e: error = f"{e.ename}: {e.evalue}"
-    except Exception as e: error = f"{type(e).__name__}: {e}" # a dead kernel, a full disk: the others go on
-    if (Path(cwd) / at / "train.ipynb").is_file(): _relative(Path(cwd) / at / "train.ipynb", cwd)
+    except Exception as e: error = f"{type(e).__name__}: {e}" # the other runs continue
+    if out.is_file(): _relative(out, cwd)
     return dict(name=r.name, seconds=round(time.perf_counter() - began, 1), error=error)
 
-def _relative(notebook:Path, cwd:str):
-    "Have a notebook's record of its execution name files from `cwd`, so that it can be published."
-    import nbformat
-    nb = nbformat.read(notebook, as_version=4)
-    record = nb.metadata.get("papermill", {})
-    record.update({k: os.path.relpath(record[k], cwd) for k in ("input_path", "output_path") if record.get(k)})
-    nbformat.write(nb, notebook)
-
-def sweep(
-    runs:list[Run], # what to run; what is done is passed over
-    folder:str|Path, # receives a folder a run
-    data:str|Path="", # tracks; "" for the sample films
-    address:str="", # of a Dask scheduler; "" runs one after the other, here
-    progress:bool=True, # show a bar
-) -> pd.DataFrame: # a row a run: name, state ("done before", "done", "failed"), seconds, error
-    "Execute the runs of a grid that are not done yet. Raises `X2FaceError` where the scheduler cannot be reached."
-    folder, _ = Path(folder), template()
-    rows = {r.name: dict(name=r.name, state="done before", seconds=0., error=None) for r in runs if is_done(r, folder)}
-    todo = [r for r in runs if r.name not in rows]
-    with tqdm(total=len(runs), initial=len(rows), desc="sweep", unit="run", disable=not progress) as bar:
-        for end in _ends(todo, str(folder), str(data), address):
-            rows[end["name"]] = end | dict(state="failed" if end["error"] else "done")
-            bar.update(); bar.set_postfix(failed=sum(r["state"] == "failed" for r in rows.values()))
-    table = pd.DataFrame([rows[r.name] for r in runs])
-    write_text(folder / "sweep.csv", table.to_csv(index=False))
-    return table
-
+# %% ../nbs/42_ablation.ipynb #42-ablation-121
 def _on_worker(*job) -> dict:
-    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None) # Dask sets it: freed memory goes back to the system at once, and training takes 1.8 times as long
+    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None) # which Dask sets; training would take 1.8 times as long
     return execute(*job)
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-121a
 def _ends(todo:list[Run], folder:str, data:str, address:str):
     "What `execute` gives, as the runs end."
     jobs = [(r.to_dict(), folder, data, os.getcwd()) for r in todo]
@@ -218,11 +217,37 @@ def _ends(todo:list[Run], folder:str, data:str, address:str):
         return
     from distributed import Client, as_completed
     try: client = Client(address, timeout="10s")
-    except (OSError, ValueError) as e: raise X2FaceError(f"There is no Dask scheduler at {address} ({e}); start one, or sweep without an address.") from None
+    except (OSError, ValueError) as e:
+        raise X2FaceError(f"There is no Dask scheduler at {address} ({e}); "
+                          "start one, or sweep without an address.") from None
     with client:
         futures = {client.submit(_on_worker, *job, pure=False): r for job, r in zip(jobs, todo)}
         for f in as_completed(futures):
-            yield f.result() if f.status == "finished" else dict(name=futures[f].name, seconds=0., error=f"the worker was lost: {f.exception()}")
+            if f.status == "finished": yield f.result()
+            else: yield dict(name=futures[f].name, seconds=0., error=f"the worker was lost: {f.exception()}")
+
+# %% ../nbs/42_ablation.ipynb #42-ablation-122
+def sweep(
+    runs:list[Run], # what to run; finished runs are skipped
+    folder:str|Path, # receives a folder for each run
+    data:str|Path="", # tracks; "" for the sample films
+    address:str="", # of a Dask scheduler; "" runs one after the other, here
+    progress:bool=True, # show a bar
+) -> pd.DataFrame: # a row a run: name, state ("done before", "done", "failed"), seconds, error
+    "Execute the runs of a grid that are not done. Raises `X2FaceError` if the scheduler cannot be reached."
+    folder, _ = Path(folder), template()
+    before = dict(state="done before", seconds=0., error=None)
+    rows = {r.name: dict(name=r.name, **before) for r in runs if is_done(r, folder)}
+    todo = [r for r in runs if r.name not in rows]
+    look = dict(desc="sweep", unit="run", disable=not progress)
+    with tqdm(total=len(runs), initial=len(rows), **look) as bar:
+        for end in _ends(todo, str(folder), str(data), address):
+            rows[end["name"]] = end | dict(state="failed" if end["error"] else "done")
+            bar.update()
+            bar.set_postfix(failed=sum(r["state"] == "failed" for r in rows.values()))
+    table = pd.DataFrame([rows[r.name] for r in runs])
+    write_text(folder / "sweep.csv", table.to_csv(index=False))
+    return table
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-020
 def write_run(
@@ -233,12 +258,13 @@ def write_run(
 ):
     "Write a run's results; `run.json` last, which makes it done."
     write_text(Path(folder) / "metrics.csv", table.to_csv(index=False, float_format="%.10g"))
-    write_text(Path(folder) / "run.json", json.dumps(dict(run=run.to_dict(), hash=run.hash, variant=run.variant, **facts), indent=1))
+    record = dict(run=run.to_dict(), hash=run.hash, variant=run.variant, **facts)
+    write_text(Path(folder) / "run.json", json.dumps(record, indent=1))
 
 def collect(
     folder:str|Path, # the sweep's
 ) -> tuple[pd.DataFrame, pd.DataFrame]: # a row a run; a row a run, track and method
-    "All finished runs of a sweep. Raises `X2FaceError` where there is none."
+    "All finished runs of a sweep. Raises `X2FaceError` if there is none."
     at = sorted(Path(folder).glob("*/run.json"))
     if not at: raise X2FaceError(f"{folder} holds no finished run; run the sweep first (make sweep).")
     facts, tables = zip(*[_results(p) for p in at])
@@ -246,12 +272,13 @@ def collect(
     return runs, pd.concat(tables, ignore_index=True)
 
 def _results(at:Path) -> tuple[dict, pd.DataFrame]:
-    "What a finished run wrote. Raises `X2FaceError` where it is damaged."
+    "What a finished run wrote. Raises `X2FaceError` if it is damaged."
     f = read_json(at)
-    if not (isinstance(f, dict) and isinstance(f.get("run"), dict) and isinstance(f["run"].get("seed"), int)
-            and isinstance(f.get("variant"), str) and isinstance(f.get("hash"), str)):
+    try: about = dict(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"])
+    except (TypeError, KeyError): about = {}
+    if list(map(type, about.values())) != [str, int, str]:
         raise X2FaceError(f"{at} is damaged; remove it, and sweep again.")
-    return f, read_csv(at.with_name("metrics.csv")).assign(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"])
+    return f, read_csv(at.with_name("metrics.csv")).assign(**about)
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-131
 def recorded(
@@ -268,17 +295,18 @@ def recorded(
 def compare(
     rows:pd.DataFrame, # of `collect`, one method
     figure:str, # a column
-    reference:str, # variant that the others are held against
+    reference:str, # variant to compare the others with
     seed:int=0, # of the bootstrap
-) -> pd.DataFrame: # a row a variant: mean, spread of the seeds' means, difference, its 95 % interval, and whether it is supported
-    "Each variant's mean, and its paired difference to the reference. Raises `X2FaceError` where the reference has no runs."
-    if reference not in set(rows.variant): raise X2FaceError(f"There is no finished run of {reference}, which the others are held against.")
+) -> pd.DataFrame: # a row a variant: mean, spread of seeds, difference, 95 % interval, whether supported
+    "Means and paired differences to the reference. Raises `X2FaceError` if the reference has no runs."
+    if reference not in set(rows.variant): raise X2FaceError(f"There is no finished run of {reference}.")
     tracks = rows.pivot_table(index=["source", "driving"], columns="variant", values=figure, aggfunc="mean")
     seeds, out = rows.pivot_table(index="seed", columns="variant", values=figure), []
     for v in tracks:
         d = (tracks[v] - tracks[reference]).dropna().to_numpy()
         low, high = interval(d, seed)
         sides = np.sign((seeds[v] - seeds[reference]).dropna())
-        out.append(dict(variant=v, mean=tracks[v].mean(), seeds=seeds[v].count(), seed_std=seeds[v].std(), difference=d.mean() if len(d) else np.nan, low=low, high=high,
+        out.append(dict(variant=v, mean=tracks[v].mean(), seeds=seeds[v].count(), seed_std=seeds[v].std(),
+                        difference=d.mean() if len(d) else np.nan, low=low, high=high,
                         supported=bool((low > 0 or high < 0) and sides.nunique() == 1)))
     return pd.DataFrame(out).set_index("variant")

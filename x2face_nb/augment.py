@@ -73,11 +73,13 @@ def _mirror(frames, points, optical, flipped, flip_order):
     if optical is not None: optical = choose(optical.flip(-1) * sign[:, None, None], optical)
     return choose(frames.flip(-1), frames), points, optical
 
+# %% ../nbs/25_augment.ipynb #25-augment-113a
 def _tint(frames, u):
     "Change brightness, contrast and tint by `u`, five numbers a pair."
     gain = (1 + u[:, :1] + .5 * u[:, 1:4])[:, None, :, None, None]
     return (.5 + (frames - .5) * gain + .5 * u[:, 4, None, None, None, None]).clamp(0, 1)
 
+# %% ../nbs/25_augment.ipynb #25-augment-113b
 def _jitter(frames, points, optical, m):
     "Transform every frame by a similarity of its own: `m` is (b·(K+1),2,3)."
     (b, n), (h, w) = frames.shape[:2], frames.shape[-2:]

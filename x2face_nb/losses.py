@@ -188,6 +188,7 @@ def lift_flow_loss(
     "`optical_loss` of lifted pairs."
     return optical_loss(embed_flow, drive_flow, exact)
 
+# %% ../nbs/30_losses.ipynb #30-losses-146a
 def lift_agreement_loss(
     drive_flow:Tensor, # (B,2,h,w) flow field of the driving frame
     src_flow:Tensor, # (B,K,2,h,w) driving flow fields of the sources
@@ -262,6 +263,7 @@ def term(
     if name not in TERMS: raise unknown("The table of loss terms", name, list(TERMS))
     return TERMS[name]
 
+# %% ../nbs/30_losses.ipynb #30-losses-156a
 def needs(
     names:list[str], # rows of `TERMS`
 ) -> set[str]: # of "points", "optical", "sources", "readout"

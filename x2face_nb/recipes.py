@@ -93,6 +93,26 @@ def mean_weights(
     save_model(model, out, read_model_info(paths[0])[1] | info)
     return Path(out)
 
+# %% ../nbs/33_recipes.ipynb #33-recipes-022
+def _train(cfg, data, folder, device, init, progress, say) -> Path:
+    weights, config = folder / "weights.safetensors", folder / "config.json"
+    if weights.is_file() and config.is_file() and TrainConfig.from_json(config) == cfg: return weights
+    trainer = Trainer(cfg, data, folder, device, init, progress)
+    say(f"{folder.name}: step {trainer.step} of {cfg.steps}, configuration {cfg.hash}.")
+    return trainer.fit()
+
+# %% ../nbs/33_recipes.ipynb #33-recipes-022a
+def _result(stage:Stage, ends:list[Path], began:Path|None) -> Path:
+    "The weights of a stage: those of its run, or a mean."
+    start = [began] if stage.mean and began else []
+    if len(ends) + len(start) == 1: return ends[0]
+    out, info = ends[0].with_name("mean.safetensors"), dict(mean_with_init=True) if start else {}
+    for twin in ends[1:]:
+        info["mean_with_twin"] = {k: v for k, v in read_model_info(twin)[1].items() if k != "init"}
+    if PartialState().is_main_process: mean_weights([ends[0], *start, *ends[1:]], out, **info)
+    PartialState().wait_for_everyone()
+    return out
+
 # %% ../nbs/33_recipes.ipynb #33-recipes-021
 def train_stages(
     name:str, # a table of `STAGES`
@@ -115,22 +135,3 @@ def train_stages(
     if PartialState().is_main_process:
         with atomic_write(out / "weights.safetensors") as tmp: shutil.copyfile(weights, tmp)
     return out / "weights.safetensors"
-
-# %% ../nbs/33_recipes.ipynb #33-recipes-022
-def _train(cfg, data, folder, device, init, progress, say) -> Path:
-    weights, config = folder / "weights.safetensors", folder / "config.json"
-    if weights.is_file() and config.is_file() and TrainConfig.from_json(config) == cfg: return weights
-    trainer = Trainer(cfg, data, folder, device, init, progress)
-    say(f"{folder.name}: step {trainer.step} of {cfg.steps}, configuration {cfg.hash}.")
-    return trainer.fit()
-
-def _result(stage:Stage, ends:list[Path], began:Path|None) -> Path:
-    "The weights of a stage: those of its run, or a mean."
-    start = [began] if stage.mean and began else []
-    if len(ends) + len(start) == 1: return ends[0]
-    out, info = ends[0].with_name("mean.safetensors"), dict(mean_with_init=True) if start else {}
-    for twin in ends[1:]:
-        info["mean_with_twin"] = {k: v for k, v in read_model_info(twin)[1].items() if k != "init"}
-    if PartialState().is_main_process: mean_weights([ends[0], *start, *ends[1:]], out, **info)
-    PartialState().wait_for_everyone()
-    return out

@@ -130,6 +130,7 @@ def _check(cfg:TrainConfig):
     need(cfg.terms, "terms must give at least one loss term a weight.")
     for name, w in cfg.terms.items(): need(0 < w < float("inf"), f"terms.{name} must be 0 or more, got {w}.")
 
+# %% ../nbs/31_training.ipynb #31-training-106a
 def _check_frames(cfg:TrainConfig, need):
     sizes, begin, smallest = cfg.frame_sizes, cfg.frame_size_from, min(cfg.frame_sizes, default=0)
     need(smallest >= 11, "frame_sizes must be sides of 11 pixels or more.")
@@ -317,6 +318,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         scale = self.weight * (var + self.eps).rsqrt()
         return ((x32 - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
+# %% ../nbs/31_training.ipynb #31-training-024a
 def share_norms(
     model:nn.Module, # changed in place
 ):
@@ -465,6 +467,7 @@ def _read_checkpoint(path:Path) -> tuple[dict, dict]: # state, tensors
     was, now = "model.shape_head.", "model.readouts.shape."
     return state, {k.replace(was, now): v for k, v in tensors.items()}
 
+# %% ../nbs/31_training.ipynb #31-training-135a
 def _restore(tensors:dict, model, optimizer, average):
     for name, of in (("model.", model), ("average.", average)):
         if of: of.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
@@ -483,6 +486,7 @@ def _differing(mine:dict, theirs:dict) -> list[str]:
     def below(a, b): return _differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else []
     return [x for k in keys for x in ([f"{k}.{y}" for y in below(mine.get(k), theirs.get(k))] or [k])]
 
+# %% ../nbs/31_training.ipynb #31-training-162a
 def _refuse_other(path:Path, mine:dict, theirs:dict):
     "Raise `X2FaceError` if a checkpoint belongs to another run."
     for key, what in (("config", "configuration"), ("data", "set of tracks"), ("precision", "precision")):
@@ -561,6 +565,7 @@ def _moving_average(decay, average, now, n):
     "One step in place. It is faster at first, so that the start does not weigh on it for long."
     get_ema_multi_avg_fn(min(decay, (1 + float(n)) / (10 + float(n))))(average, now, n)
 
+# %% ../nbs/31_training.ipynb #31-training-143a
 def _accelerator(cfg:TrainConfig, device:str) -> tuple[Accelerator, str]: # and the precision
     where = pick_device(device)
     if where.index:
