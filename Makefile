@@ -10,7 +10,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test fuzz audit lab sweep bench export readme docs pictures hooks pins clean
+.PHONY: help demo live test fuzz faults long scale audit lab sweep bench export readme docs pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -27,6 +27,17 @@ test: .venv/.dev ## run every notebook and every test, two at a time (JOBS=2; FL
 
 fuzz: .venv/.dev ## give every reader 20,000 damaged files (CASES=200000 for a night)
 	$(BIN)/python tests/fuzz.py $(or $(CASES),20000)
+
+faults: .venv/.dev ## kill, starve and double commands twenty times each; writes results/faults.csv
+	$(BIN)/python tests/faults.py $(or $(CASES),20) results/faults.csv
+
+long: .venv/.dev ## animate twenty minutes of video and watch memory and sound; writes results/speed/long/
+	@mkdir -p results/speed/long
+	$(BIN)/papermill nbs/experiments/long.ipynb results/speed/long/long.ipynb -p results results/speed/long -p minutes 20
+
+scale: .venv/.dev ## what 10 to 100,000 tracks and two workers cost; writes results/speed/scale/
+	@mkdir -p results/speed/scale
+	$(BIN)/papermill nbs/experiments/scale.ipynb results/speed/scale/scale.ipynb -p results results/speed/scale -p counts "10 100 1000 10000 100000" -p videos 8
 
 audit: .venv/.python ## look for known vulnerabilities of the pins; writes build/sbom.json
 	@"$(PYTHON)" -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom

@@ -511,8 +511,8 @@ def config(
 # %% ../nbs/60_cli.ipynb #60-cli-037
 @_command("x2face train tracks --out runs/a --recipe live --set steps=2000 --set augment.flip=true")
 def train(
-    data:Path=_asked(..., "tracks: a folder with manifest.csv, as `x2face prepare` makes, or in "
-                          "VoxCeleb's layout"),
+    data:str=_asked(..., "tracks: a folder with manifest.csv, as `x2face prepare` makes, or in a layout of "
+                         "VoxCeleb; or shards, or their URL"),
     out:Path=_asked(..., "the run's folder; a run found there is carried on", "--out", "-o"),
     recipe:str=_asked(None, "recipe to begin with: paper, live (the default), or another stage of the "
                             "release", "--recipe"),
@@ -542,10 +542,18 @@ def prepare(
     folder:Path=_like("prepare.prepare.folder"),
     out:Path=_like("prepare.prepare.out", "--out", "-o"),
     settings:list[str]=_settings,
+    shards:Path=_asked(None, "also pack the tracks into shards in this folder", "--shards"),
+    landmarks:bool=_asked(False, "store landmarks in the shards, for the terms that need points", "--landmarks"),
+    address:str=_like("prepare.prepare.address", "--address"),
 ):
     "Make face tracks to train on of a folder of videos."
     from x2face_nb.prepare import PrepareConfig, prepare as run
-    _say(manifest=run(folder, out, _configured(PrepareConfig(), settings), progress=_bars()))
+    config = _configured(PrepareConfig(), settings)
+    manifest = run(folder, out, config, progress=_bars(), address=address)
+    _say(manifest=manifest)
+    if shards:
+        from x2face_nb.shards import write_shards
+        _say(shards=write_shards(manifest, shards, landmarks=landmarks, progress=_bars()))
 
 # %% ../nbs/60_cli.ipynb #60-cli-043
 @_command("x2face sweep --data tracks --out results/ablation --variant unet_l1 --variant unet3plus_l1 "

@@ -91,16 +91,29 @@ def _check_track(t:Track, manifest:Path):
 
 # %% ../nbs/11_data.ipynb #11-data-011
 def read_voxceleb(
-    root:str|Path, # folder of Name/1.6/<video>/<frame>.jpg
+    root:str|Path, # the unpacked folder, or one between it and the identities
 ) -> list[Track]:
-    "Tracks of VoxCeleb's frame layout, split by identity."
-    folders = [p for p in sorted(Path(root).glob("*/1.6/*")) if p.is_dir()]
-    names = [p.parent.parent.name for p in folders]
-    return [Track(f"{who}/{p.name}", who, split_of(who), p) for who, p in zip(names, folders)]
+    """Tracks in VoxCeleb1's layout of frames or VoxCeleb2's layout of videos.
+
+    VoxCeleb2's own test set stays the test set; other splits follow from the identity."""
+    root, tracks = Path(root), []
+    for base in (root, root / "unzippedFaces"):
+        folders = [p for p in sorted(base.glob("*/1.6/*")) if p.is_dir()]
+        names = [p.parent.parent.name for p in folders]
+        tracks += [Track(f"{who}/{p.name}", who, split_of(who), p) for who, p in zip(names, folders)]
+    for part in ("dev", "test"):
+        tested = root.name == part or root.parent.name == part
+        for base in (root / part / "mp4", *((root, root / "mp4") if tested else ())):
+            tracks += [_of_voxceleb2(p, part) for p in sorted(base.glob("id*/*/*.mp4"))]
+    return tracks
+
+def _of_voxceleb2(path:Path, part:str) -> Track:
+    who, video = path.parts[-3:-1]
+    return Track(f"{who}/{video}/{path.stem}", who, part if part == "test" else split_of(who, test=0.), path)
 
 # %% ../nbs/11_data.ipynb #11-data-012
 def read_tracks(
-    root:str|Path, # a folder with manifest.csv or in VoxCeleb's layout, or the manifest itself
+    root:str|Path, # a folder with manifest.csv or in a layout of VoxCeleb, or the manifest itself
     split:str|None=None, # only this split
 ) -> list[Track]:
     "Tracks of a data set. Raises `X2FaceError` if there are none."
@@ -109,7 +122,7 @@ def read_tracks(
     manifest = root / "manifest.csv" if root.is_dir() else root
     tracks = read_manifest(manifest) if manifest.is_file() else read_voxceleb(root)
     if not tracks:
-        raise X2FaceError(f"{root} holds no tracks: it has no manifest.csv and no folders Name/1.6/<video>/; "
+        raise X2FaceError(f"{root} holds no tracks: it has no manifest.csv and no layout of VoxCeleb; "
                           "run `x2face prepare` on a folder of videos.")
     if split: tracks = [t for t in tracks if t.split == split]
     if not tracks:
@@ -250,22 +263,30 @@ def read_row(
 _FRAME_NAME = re.compile(r"\.(jpe?g|png)$", re.I)
 
 class Frames:
-    "Frames of tracks at one size, in any order. Raises `X2FaceError` for a track of fewer than two frames."
+    """Frames of tracks at one size, in any order.
+
+    A video is decoded when it is first used. Raises `X2FaceError` then, if it has fewer than two frames."""
     def __init__(self,
         tracks:list[Track], # what to read
         size:int, # side in pixels
         cache:str|Path|None=None, # folder of decoded videos
-        progress:bool=True, # show a bar while decoding
+        progress:bool=False, # decode all videos now, and show a bar
     ):
         self.tracks, self.size = list(tracks), size
         self.cache = Path(cache) if cache else cache_dir() / "frames"
-        bar = tqdm(self.tracks, desc="frames", disable=not progress, leave=False)
-        self._data = [self._open(t) for t in bar] # a cache file, or the paths of a folder's images
-        self._n = [len(_mapped(d)) if isinstance(d, Path) else len(d) for d in self._data]
-        short = [t.name for t, n in zip(self.tracks, self._n) if n < 2]
-        if short: raise X2FaceError(f"Track {short[0]} has fewer than two frames; a pair needs two.")
+        self._opened = {} # track → cache file or paths of images, number of frames
+        if progress:
+            for i in tqdm(range(len(self.tracks)), desc="frames", leave=False): self.n_frames(i)
 
-    def _open(self, t:Track):
+    def _open(self, track:int) -> tuple[Path|list[str], int]:
+        if track not in self._opened:
+            data = self._found(t := self.tracks[track])
+            n = len(_mapped(data)) if isinstance(data, Path) else len(data)
+            if n < 2: raise X2FaceError(f"Track {t.name} has fewer than two frames; a pair needs two.")
+            self._opened[track] = data, n
+        return self._opened[track]
+
+    def _found(self, t:Track) -> Path|list[str]:
         if t.path.is_dir(): return [str(p) for p in sorted(t.path.iterdir()) if _FRAME_NAME.search(p.name)]
         at = self.cache / f"{file_hash(t.path)}-{self.size}-rows.npy"
         try: _mapped(at)
@@ -281,13 +302,13 @@ class Frames:
         track:int, # index of the track
     ) -> int:
         "Number of frames of a track."
-        return self._n[track]
+        return self._open(track)[1]
 
     def __getitem__(self,
         at:tuple[int, int], # index of the track, index of the frame
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         track, i = at
-        data = self._data[track]
+        data = self._open(track)[0]
         if isinstance(data, list): return resize(read_image(data[i]), self.size)
         try: return read_row(data, i)
         except X2FaceError as e: self._decode(self.tracks[track], data, e)
@@ -384,8 +405,9 @@ class PairBatches(torch.utils.data.Dataset):
         self.landmarks, self.optical, self.same = landmarks, optical, same
         self.lifted, self.share = lifted, share if lifted else 0.
         self.mine = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-        idents = sorted({t.ident for t in frames.tracks})
-        self.of_ident = [[i for i, t in enumerate(frames.tracks) if t.ident == ident] for ident in idents]
+        of = {}
+        for i, t in enumerate(frames.tracks): of.setdefault(t.ident, []).append(i)
+        self.of_ident = [of[ident] for ident in sorted(of)]
 
     def draw(self,
         step:int, # number of the batch
@@ -423,20 +445,22 @@ class PairBatches(torch.utils.data.Dataset):
         return {k: torch.from_numpy(v) for k, v in batch.items()}
 
     def _real(self, step:int, at:list[int]) -> dict[str, Tensor]:
-        drawn = self.draw(step)
-        pairs = [drawn[i] for i in at]
-        drv = torch.from_numpy(np.stack([self.frames[t, at[0]] for t, at in pairs]))
-        srcs = torch.from_numpy(np.stack([[self.frames[t, i] for i in at[1:]] for t, at in pairs]))
-        batch = dict(srcs=srcs, drv=drv)
+        frames, points = zip(*self._drawn(step, at))
+        frames = np.stack(frames)
+        batch = dict(srcs=torch.from_numpy(frames[:, 1:]), drv=torch.from_numpy(frames[:, 0]))
         if self.optical:
-            flows = [[optical_flow(d, s) for s in of] for d, of in zip(drv.numpy(), srcs.numpy())]
+            flows = [[optical_flow(f[0], s) for s in f[1:]] for f in frames]
             batch["optical"] = torch.from_numpy(np.stack(flows))
-        if (points := self.landmarks) is not None:
-            batch["drv_points"] = torch.from_numpy(np.stack([points[t][at[0]] for t, at in pairs]))
-            of_srcs = [[points[t][i] for i in at[1:]] for t, at in pairs]
-            batch["src_points"] = torch.from_numpy(np.stack(of_srcs))
+        if self.landmarks is not None:
+            points = torch.from_numpy(np.stack(points))
+            batch |= dict(drv_points=points[:, 0], src_points=points[:, 1:])
         if self.lifted is not None:
-            batch["is_lifted"] = torch.zeros(len(pairs), dtype=torch.bool)
-            shape = len(pairs), self.k, 2, *drv.shape[1:3]
+            batch["is_lifted"] = torch.zeros(len(at), dtype=torch.bool)
+            shape = len(at), self.k, 2, *frames.shape[2:4]
             if not self.optical: batch["optical"] = torch.full(shape, torch.nan)
         return batch
+
+    def _drawn(self, step:int, at:list[int]) -> list: # of (1+k,H,W,3) frames, (1+k,P,2) landmarks or None
+        pairs = self.draw(step)
+        pairs, points = [pairs[i] for i in at], self.landmarks
+        return [(np.stack([self.frames[t, i] for i in of]), points and points[t][of]) for t, of in pairs]

@@ -7,6 +7,7 @@ __all__ = ['VIDEO_SUFFIXES', 'COLUMNS', 'PrepareConfig', 'sharpness', 'face_trac
            'find_videos', 'prepare_video', 'prepare', 'sample_tracks']
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-002
+import functools
 import hashlib
 import json
 import re
@@ -18,10 +19,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from scenedetect import AdaptiveDetector, FrameTimecode
 from tqdm.auto import tqdm
 
-from .core import Config, X2FaceError, alone, cache_dir, limit, read_json, write_text
+from .core import Config, X2FaceError, alone, cache_dir, limit, read_json, require_extra, write_text
 from .data import SPLITS, read_tracks, split_of
 from .samples import sample_driving
 from .faces import CropConfig, Face, FaceDetector, FaceTrack, FaceTracker, SquareCrop, crop_of_boxes
@@ -259,6 +261,31 @@ def _write_manifest(
     tqdm.write(said)
     return write_text(out/"manifest.csv", pd.DataFrame(rows)[COLUMNS].to_csv(index=False))
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-227
+@functools.cache
+def _detector() -> FaceDetector: return FaceDetector() # one a worker
+
+def _on_worker(folder:Path, rel:Path, out:Path, config:dict) -> dict:
+    "Prepare a video on a Dask worker. One writer a video: another waits, and finds its record."
+    (out/".done").mkdir(parents=True, exist_ok=True)
+    with FileLock(out/".done"/f"{_name(rel)}.lock"):
+        return prepare_video(folder, rel, out, PrepareConfig.from_dict(config), _detector())
+
+def _on_cluster(address:str, folder:Path, videos:list[Path], out:Path, config:PrepareConfig):
+    "Yield (video, record) as workers finish. Raises `X2FaceError` without a scheduler, or if workers die."
+    require_extra("study", "distributed")
+    from distributed import Client, as_completed
+    try: client = Client(address, timeout="10s")
+    except (OSError, ValueError) as e:
+        raise X2FaceError(f"There is no Dask scheduler at {address} ({e}); start one, or give no address.") from None
+    with client:
+        job = lambda rel: (folder.resolve(), rel, out.resolve(), config.to_dict())
+        jobs = {client.submit(_on_worker, *job(rel), pure=False): rel for rel in videos}
+        for f in as_completed(jobs):
+            if isinstance(e := f.exception(), X2FaceError): raise e
+            if e: raise X2FaceError(f"Workers were lost with {jobs[f]} ({e}); the same command carries on.") from e
+            yield jobs[f], f.result()
+
 # %% ../nbs/12_prepare.ipynb #12-prepare-027
 def prepare(
     folder:str|Path, # raw videos, also in folders below; grouped by person or not
@@ -266,17 +293,22 @@ def prepare(
     config:PrepareConfig=PrepareConfig(), # how
     detector:FaceDetector|None=None, # a new one where None
     progress:bool=True, # show bars
+    address:str="", # of a Dask scheduler, whose workers see the same folders; "" works here
 ) -> Path: # the manifest
     "Make face tracks from a folder of videos. Raises `X2FaceError` if no video holds a usable face."
-    folder, out, detector = Path(folder), Path(out), detector or FaceDetector()
+    folder, out = Path(folder), Path(out)
     videos, others = find_videos(folder, out)
-    records = []
     with alone(out/".done"/".lock", f"prepares tracks in {out}"):
-        for rel in tqdm(videos, desc="prepare", disable=not progress):
-            records.append(prepare_video(folder, rel, out, config, detector, progress))
-            if records[-1]["error"]: tqdm.write(f"Skipped: {records[-1]['error']}")
+        if address: made = _on_cluster(address, folder, videos, out, config)
+        else:
+            detector = detector or FaceDetector()
+            made = ((rel, prepare_video(folder, rel, out, config, detector, progress)) for rel in videos)
+        records = {}
+        for rel, record in tqdm(made, desc="prepare", total=len(videos), disable=not progress):
+            records[rel] = record
+            if record["error"]: tqdm.write(f"Skipped: {record['error']}")
         counts = f"{len(videos)} videos", f"{len(others)} other files"
-        return _write_manifest(out, config, records, *counts, folder)
+        return _write_manifest(out, config, [records[rel] for rel in videos], *counts, folder)
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-038
 def sample_tracks(

@@ -10,6 +10,7 @@ __all__ = ['TrainConfig', 'Phase', 'phase', 'Landmarks', 'lift_tracks', 'Trainin
 # %% ../nbs/31_training.ipynb #31-training-002
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import threading
@@ -38,6 +39,7 @@ from .core import (Config, X2FaceError, cache_dir, load_tensors, machine, parse_
 from .data import Frames, PairBatches, Track, read_tracks, track_landmarks
 from .faces import FLIP_68, N_MESH, mirror_order
 from .lift import LiftedPairs, draw_pairs
+from .shards import ShardPairs, Shards, is_sharded, unpack_tracks
 from .losses import MOUTH_68, TERMS, face_shape, needs, term, total_loss
 from .video import VideoReader, read_image, resize, to_tensor, to_uint8, write_image
 from .viz import strip
@@ -229,21 +231,28 @@ class TrainingData:
     "What a run reads: frames of both splits, pairs, and landmarks if a term needs them."
     def __init__(self,
         cfg:TrainConfig, # the run
-        folder:str|Path, # tracks: a folder with manifest.csv or in VoxCeleb's layout
+        folder:str|Path, # tracks: a folder with manifest.csv or in VoxCeleb's layout; or shards
         rank:int=0, world:int=1, # this process, and how many
         progress:bool=False, # show bars
     ):
-        tracks, wanted = {s: read_tracks(folder, s) for s in ("train", "val")}, needs(cfg.terms)
-        self.frames = {s: Frames(t, max(cfg.frame_sizes), progress=progress) for s, t in tracks.items()}
+        self.sharded = is_sharded(folder)
+        if self.sharded and (cfg.mesh or cfg.lifted):
+            raise X2FaceError("Shards hold no face mesh and no lifted pairs; set mesh=false and lifted=0.")
+        read, wanted = unpack_tracks if self.sharded else read_tracks, needs(cfg.terms)
+        tracks, side = {s: read(folder, s) for s in ("train", "val")}, max(cfg.frame_sizes)
+        self.frames = {s: Frames(t, side) for s, t in tracks.items()}
         train, self.landmarks = self.frames["train"], None
         if "points" in wanted: self.landmarks = Landmarks(train, cfg.mesh, cfg.mouth_weight, progress)
         points = self.landmarks and self.landmarks.points
         lifted = lift_tracks(cfg, folder, tracks["train"]) if cfg.lifted else None
-        self.pairs = PairBatches(train, cfg.batch_size, cfg.k, cfg.seed, points, "optical" in wanted,
-                                 cfg.same, lifted, cfg.lifted, rank, world)
+        self.pairs = ShardPairs(folder, cfg.batch_size, cfg.k, cfg.seed, bool(points), "optical" in wanted,
+                                cfg.same, side, rank=rank, world=world) if self.sharded else \
+            PairBatches(train, cfg.batch_size, cfg.k, cfg.seed, points, "optical" in wanted,
+                        cfg.same, lifted, cfg.lifted, rank, world)
         self.given = self.landmarks.given if self.landmarks else {}
         self.flip_order = self.landmarks.flip_order if self.landmarks else FLIP_68
-        names = json.dumps([[t.name for t in tracks[s]] for s in tracks])
+        def named(s): return list(Shards(folder, s).table.clip_id) if self.sharded else [t.name for t in tracks[s]]
+        names = json.dumps([named(s) for s in tracks])
         self.key = hashlib.sha256(names.encode()).hexdigest()[:16] # a checkpoint belongs to one set of tracks
 
 # %% ../nbs/31_training.ipynb #31-training-025
@@ -409,10 +418,12 @@ class Validation:
     def __init__(self,
         frames:Frames, # validation tracks at full frame size
         per_track:int=4, # driving frames a track
+        most:int=256, # tracks, evenly chosen where there are more
     ):
         self.per_track = per_track
         def places(t): return np.linspace(0, frames.n_frames(t) - 1, per_track + 1)[1:].astype(int)
-        at = [(t, i) for t in range(len(frames.tracks)) for i in places(t)]
+        which = np.linspace(0, len(frames.tracks) - 1, min(most, len(frames.tracks))).astype(int).tolist()
+        at = [(t, i) for t in which for i in places(t)]
         self.src = to_tensor([frames[t, 0] for t, _ in at])
         self.drv = to_tensor([frames[t, i] for t, i in at])
 
@@ -728,11 +739,21 @@ class Trainer(_Loop):
         if self.step == self.cfg.steps and self.weights.is_file(): return self.weights
         with self.folder.claim() if self.is_main else nullcontext(): return self._fit()
 
+    @contextmanager
+    def _together(self):
+        "Raises `X2FaceError` if another process of the run has ended."
+        try: yield
+        except RuntimeError as e: # of gloo, NCCL or their store
+            lost = re.search("gloo|nccl|peer|socket|store", f"{type(e).__name__} {e}", re.I)
+            if self.accelerator.num_processes == 1 or not lost: raise
+            raise X2FaceError(f"Another process of this run ended at step {self.step}; the same command, with any "
+                              f"number of processes, carries on from the checkpoint in {self.out}.") from e
+
     def _fit(self) -> Path:
         if self.is_main:
             self.folder.tidy(self.step)
             write_text(self.folder.config, json.dumps(self.run["config"], indent=1))
-        with StopOnSignal(self): self._loop()
+        with StopOnSignal(self), self._together(): self._loop()
         figures = self.validate()
         if self.is_main: save_model(self.result, self.weights, self._info(figures))
         self.accelerator.wait_for_everyone()
@@ -743,6 +764,6 @@ class Trainer(_Loop):
         info = dict(recipe=self.run["config"], steps=self.step, samples=self.step * self.cfg.batch_size,
                     hours=round(self.seconds / 3600, 2), precision=self.precision, machine=machine(),
                     commit=self.commit, config_hash=self.cfg.hash, val=figures,
-                    train_tracks=len(self.data.frames["train"].tracks),
+                    train_tracks=len(self.pairs.frames.tracks),
                     train_identities=len(self.pairs.of_ident))
         return info | dict(init=read_model_info(self.init)[1]) if self.init else info
