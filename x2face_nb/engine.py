@@ -258,6 +258,7 @@ def _version(
     try: return metadata.version(package)
     except metadata.PackageNotFoundError: return None
 
+# %% ../nbs/52_engine.ipynb #52-engine-041a
 def _conditions(
     threads:int, # that the engine may use
 ) -> dict:
@@ -323,6 +324,7 @@ def _remap(
     edge = cv2.BORDER_REPLICATE if padding == "border" else cv2.BORDER_CONSTANT
     return cv2.remap(img, at[0], at[1], cv2.INTER_LINEAR, borderMode=edge)
 
+# %% ../nbs/52_engine.ipynb #52-engine-050a
 def _grid_sample(img, at, padding):
     "The same by torch."
     h, w = img.shape[:2]
@@ -350,6 +352,7 @@ def _field(
         raise X2FaceError(f"A renderer takes one flow field (2,h,w), got {np.shape(flow)}.")
     return torch.from_numpy(np.require(flow, np.float32, "W"))[None]
 
+# %% ../nbs/52_engine.ipynb #52-engine-054a
 def _enlarged(
     grid:torch.Tensor, # (1,h,w,2)
     size:int, # side

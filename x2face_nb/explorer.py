@@ -67,6 +67,7 @@ class Sight:
         "Where it reads beyond the picture's frame."
         return (np.abs(self.at) > 1 + 1e-4).any(-1) # rounding is not outside
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-008a
 def look(
     renderer:Renderer, # of an embedded face
     flow:np.ndarray, # (2,h,w) float32 driving flow
@@ -84,6 +85,7 @@ class Origin:
     src:tuple[float, float]|None # in the source; None where there are several
     outside:bool # read beyond the frame
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-011a
 def whence(
     sight:Sight, # a generated frame
     x:int, # column, 0 at the left
@@ -124,6 +126,7 @@ def draw_arrows(
             cv2.arrowedLine(out, a, b, colour, 1, cv2.LINE_AA, 4, .25)
     return out
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-018a
 def tint(
     img:np.ndarray, # (H,W,3) uint8 RGB
     where:np.ndarray, # (h,w) bool, any size
@@ -144,6 +147,7 @@ class Directions:
     scale:Tensor # (K,) standard deviation along each
     share:Tensor # (K,) part of the variance along each
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-022a
 def principal_directions(
     vecs:Tensor, # (N,D) driving vectors
     k:int=6, # how many directions
@@ -154,6 +158,7 @@ def principal_directions(
     axes = axes*axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign() # the largest entry is positive: a sign that does not flip between runs
     return Directions(axes[:k].contiguous(), s[:k]/(len(vecs) - 1)**.5, (s**2/(s**2).sum().clamp_min(1e-12))[:k])
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-022b
 def step(
     vec:Tensor, # (D,) driving vector
     directions:Directions, # where to go
@@ -165,6 +170,7 @@ def step(
 # %% ../nbs/55_explorer.ipynb #55-explorer-027
 def _static(name:str) -> Path: return Path(str(resources.files("x2face_nb"))) / "static" / name
 
+# %% ../nbs/55_explorer.ipynb #55-explorer-027a
 class Explorer(anywidget.AnyWidget):
     "Click a pixel and see where it came from; slide along the principal directions. Raises `X2FaceError` where `drvs` are too few or no crops."
     _esm, _css = _static("explorer.js"), _static("explorer.css")

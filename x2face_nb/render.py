@@ -69,6 +69,7 @@ def lay_over(
     "A layer over a picture."
     return picture if layer is None else picture + (layer[:, :3] - picture) * layer[:, 3:]
 
+# %% ../nbs/24_render.ipynb #24-render-112a
 def _layer(layer:np.ndarray, face:Tensor) -> Tensor: # (1,4,S,S) in [0,1]
     "A layer at the size of an embedded face. Raises `X2FaceError` for what is no layer."
     if layer.ndim != 3 or layer.shape[2] != 4 or layer.shape[0] != layer.shape[1] or layer.dtype != np.uint8:
@@ -78,6 +79,7 @@ def _layer(layer:np.ndarray, face:Tensor) -> Tensor: # (1,4,S,S) in [0,1]
     thick = cv2.resize(thick, (face.shape[-1],) * 2, interpolation=cv2.INTER_AREA)
     return _thinned(torch.from_numpy(thick).permute(2, 0, 1)[None]).to(face)
 
+# %% ../nbs/24_render.ipynb #24-render-112b
 def _thinned(layer): # colours without the alpha that they were multiplied by
     return torch.cat([layer[:, :3] / layer[:, 3:].clamp_min(1e-6), layer[:, 3:]], 1).clamp(0, 1)
 
@@ -184,6 +186,7 @@ class EmbeddedFace:
             raise X2FaceError(f"{whose} is damaged; make it again.")
         return cls(face, src, flow, made, *edits)
 
+# %% ../nbs/24_render.ipynb #24-render-012a
 def _fit(face, src, flow, edit, edit_src) -> bool:
     "Whether tensors of a file have the shapes of an embedded face."
     def has(x, channels):
@@ -204,6 +207,7 @@ def flip_average(
     "The mean of a field and the field of the mirrored frame, mirrored back."
     return (flow + mirrored.flip(-1) * mirrored.new_tensor([-1, 1])[:, None, None]) / 2
 
+# %% ../nbs/24_render.ipynb #24-render-014a
 def drive(
     model:X2Face, # in evaluation mode
     drv:Tensor, # (B,3,H,W) in [0,1]
@@ -262,6 +266,7 @@ class Motion:
         "The grid to read through instead; keeps no state. Refinement does not see this map."
         return grid
 
+# %% ../nbs/24_render.ipynb #24-render-022a
 def sampling_grid(
     flow:Tensor, # (B,2,h,w) driving field
     inner:Tensor|None=None, # (1,2,h,w) embedding field to compose with; None to sample the embedded face
@@ -298,6 +303,7 @@ def feedback(
     "Add a share of the motion that the generated frame lacks."
     return flow + FEEDBACK * (flow - seen)
 
+# %% ../nbs/24_render.ipynb #24-render-029a
 def refine(
     model:X2Face, # in evaluation mode
     emb:EmbeddedFace, # prepared for `render`

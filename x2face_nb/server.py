@@ -102,6 +102,7 @@ def server_env(
 # %% ../nbs/56_server.ipynb #56-server-012
 def _ended(signum, frame): raise KeyboardInterrupt
 
+# %% ../nbs/56_server.ipynb #56-server-012a
 def serve(
     folder:str|Path=".", # that the server shows
     *args:str, # further arguments of the server, such as --no-browser or --ServerApp.port=9000

@@ -32,6 +32,7 @@ def _camera(
     try: return cv2.VideoCapture(index)
     finally: cv2.utils.logging.setLogLevel(level)
 
+# %% ../nbs/05_streams.ipynb #05-streams-006a
 class CameraSource:
     "A camera of this machine. Reading raises `X2FaceError` if it cannot be opened or stops giving pictures."
     live = True
@@ -78,6 +79,7 @@ def _paced(
         began = max(began, now - t)
         yield began + t, frame
 
+# %% ../nbs/05_streams.ipynb #05-streams-009a
 class FileSource:
     "A video, such as a recorded session. Raises `X2FaceError` for anything that is no video."
     def __init__(self,
@@ -116,6 +118,7 @@ def _natural(
     "Numbers in a name count as numbers: 2.png comes before 10.png."
     return [(int(x), "") if x.isdigit() else (-1, x) for x in re.split(r"(\d+)", path.name)]
 
+# %% ../nbs/05_streams.ipynb #05-streams-011a
 class FolderSource:
     "The pictures of a folder, in natural order. Raises `X2FaceError` if it holds none."
     def __init__(self,

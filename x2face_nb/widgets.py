@@ -232,6 +232,7 @@ def motion_options(
         Option("mouth", "Mouth", True, "Open and close the mouth as the driver does"),
     ]
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-302a
 def chosen_motion(
     options:dict, # values of `motion_options`
     render:str, # the rendering that goes with it
@@ -721,6 +722,7 @@ class Clip:
     first:np.ndarray # (S,S,3) uint8 RGB, its first frame around the face
     motions:dict=field(default_factory=dict) # part and flip averaging → where the face is and its motion
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-040a
 def open_clip(
     name:str, # as the studio shows it
     path:str|Path, # a video
@@ -763,6 +765,7 @@ def plain_name(
     "Letters, digits, dots, dashes and underscores of it, for the name of a file."
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:40] or "x2face"
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-067a
 def fit_square(
     img:np.ndarray, # (H,W,3) uint8 RGB
     size:int, # side of the square

@@ -155,6 +155,7 @@ class EmbeddingNetwork(nn.Module):
         face = (warped * weight).sum(1) / weight.sum(1) if k > 1 else warped[:, 0]
         return Embedding(face, flow.unflatten(0, (b, k)), conf.unflatten(0, (b, k)))
 
+# %% ../nbs/23_x2face.ipynb #23-x2face-013a
 def _zero(body:nn.Module):
     "Start a network's heads at zero."
     for head in body.heads:
@@ -316,6 +317,7 @@ def config_name(
     "What to call a configuration in a message."
     return next((f"preset {k!r}" for k, v in PRESETS.items() if v == cfg), f"configuration {cfg.hash}")
 
+# %% ../nbs/23_x2face.ipynb #23-x2face-039a
 def load_model(
     path:str|Path|None=None, # *.safetensors; the packaged weights where None
     cfg:X2FaceConfig|None=None, # refuse weights of another configuration
