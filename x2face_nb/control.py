@@ -20,8 +20,8 @@ from .animate import Animator, read_motion
 from .core import X2FaceError, file_hash, load_tensors, save_tensors
 from .data import Frames, read_csv, read_tracks
 from .faces import MESH_68, FaceMesh
-from .motion import (FaceReader, MotionConfig, MotionTemplate, is_template, lid_openings,
-                              motion_config, mouth_gap, perform, smoothed)
+from .motion import (STABLE, FaceReader, MotionConfig, MotionTemplate, is_template, lid_openings,
+                              motion_config, mouth_gap, perform, similarity, smoothed)
 from .render import EmbeddedFace
 from .video import to_tensor, to_uint8
 from .x2face import X2Face, fused, load_model, pretrained_path
@@ -38,8 +38,18 @@ def head_angles(
     x = unit(unit(across[0]) + unit(across[1]))
     y = np.float64(points[152] - points[10])
     y = unit(y - (y @ x) * x)
-    z = np.cross(x, y)
-    return np.degrees([math.atan2(x[2], z[2]), math.asin(np.clip(y[2], -1, 1)), math.atan2(-y[0], y[1])])
+    return _angles(np.stack([x, y, np.cross(x, y)], 1))
+
+def _angles(turn): # (3,3) rotation → (3,) degrees
+    yaw, pitch = math.atan2(turn[2, 0], turn[2, 2]), math.asin(np.clip(turn[2, 1], -1, 1))
+    return np.degrees([yaw, pitch, math.atan2(-turn[0, 1], turn[1, 1])])
+
+def _rotation(angles): # (3,) degrees → (3,3)
+    (a, b, c), (i, j, k) = np.deg2rad(angles), np.eye(3)
+    yaw = np.stack([math.cos(a) * i - math.sin(a) * k, j, math.sin(a) * i + math.cos(a) * k])
+    pitch = np.stack([i, math.cos(b) * j - math.sin(b) * k, math.sin(b) * j + math.cos(b) * k])
+    roll = np.stack([math.cos(c) * i - math.sin(c) * j, math.sin(c) * i + math.cos(c) * j, k])
+    return roll @ pitch @ yaw
 
 # %% ../nbs/51_control.ipynb #51-control-011
 FACTORS = { # name → unit; whether a mirror image has the opposite sign
@@ -275,19 +285,19 @@ def still_template(
     own = encoded(animator.model, img)[:2 if animator.rendering.flip else 1]
     vecs = control.moved(np.repeat(own[None], n, 0), **dict(zip(POSE, np.vstack([np.zeros(3), angles]).T)))
     still = lambda x: np.repeat(np.float32(x)[None], n, 0)
-    marks = (points[MESH_68, :2] + .5) / len(img) - .5
-    return MotionTemplate(vecs, still(marks), still(lid_openings(points)), still(mouth_gap(points)),
+    marks = (points + [.5, .5, 0]) / len(img) - [.5, .5, 0]
+    return MotionTemplate(vecs, still(marks[MESH_68]), still(lid_openings(points)), still(mouth_gap(points)),
                           np.r_[0., times], np.zeros(n, np.int64), np.ones(n, bool), float(fps),
                           animator.weights_hash)
 
 # %% ../nbs/51_control.ipynb #51-control-031
-def _gone(animator, motion): # how a template moves whose vectors are exact: relative as asked, never smoothed
-    return motion_config(motion, animator.rendering).replace(smooth=False)
+def _exact(animator, motion): # vectors are exact, and `aim` sees to the angles: nothing is smoothed or added
+    return motion_config(motion, animator.rendering).replace(smooth=False, head=False)
 
 def _turned(animator, emb, control, angles, size, motion):
     template = still_template(animator, emb, control, np.arange(len(angles)) / 25, angles, 25.)
     made = perform(animator.model, emb.to(animator.device), template, animator.rendering, size,
-                   _gone(animator, motion), 0.)
+                   _exact(animator, motion), 0.)
     return list(made)[1:]
 
 def reached(
@@ -381,39 +391,47 @@ class PoseDriver:
         "Make the template. Raises `X2FaceError` for anything that cannot be read."
         control = self.control or load_control(control_path(animator.weights), animator.weights_hash)
         config = motion_config(motion, animator.rendering)
-        curve = self._curve(animator, control, progress)
+        curve = self._curve(animator, progress)
         if self.driving is not None: return self._added(animator, control, curve, config, progress)
         steps = np.diff(curve.times)
         fps = self.fps if _is_csv(self.pose) or not len(steps) else 1 / np.median(steps)
         times = np.arange(1 + round(curve.times[-1] * fps)) / fps
         angles = aim(animator, emb, control, config)(curve.at(times))
         template = still_template(animator, emb, control, times, angles, fps)
-        return Prepared(template, _gone(animator, config), 0., 1, None)
+        return Prepared(template, _exact(animator, config), 0., 1, None)
 
-    def _curve(self, animator, control, progress):
+    def _curve(self, animator, progress):
         if isinstance(self.pose, PoseCurve): return self.pose
         if _is_csv(self.pose): return read_pose(self.pose)
         template = _template(self.pose, animator, progress)
-        return PoseCurve(template.times, _turns(control, smoothed(template)).clip(-_MOST, _MOST))
+        return PoseCurve(template.times, _turns(smoothed(template)[1]).clip(-_MOST, _MOST))
 
     def _added(self, animator, control, curve, config, progress):
         template = _template(self.driving, animator, progress)
-        vecs = smoothed(template) if config.smooth else template.vecs
+        vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
         angles = curve.at(template.times)
-        if self.replace: angles = angles - _turns(control, vecs)
+        if self.replace: angles = angles - _turns(marks)
         vecs = control.moved(vecs, **dict(zip(POSE, angles.T)))
         sound = None if is_template(self.driving) else Path(self.driving)
-        return Prepared(_with(template, vecs), _gone(animator, config), None, 0, sound)
+        marks = _rotated(marks, angles)
+        return Prepared(_with(template, vecs, marks), config.replace(smooth=False), None, 0, sound)
 
 # %% ../nbs/51_control.ipynb #51-control-041
 def _is_csv(pose): return isinstance(pose, (str, Path)) and Path(pose).suffix.lower() == ".csv"
 
-def _turns(control, vecs): # (N,3) degrees from the pose that a driver has most of the time
-    seen = control.factors(vecs)[:, :len(POSE)]
+def _turns(marks): # (N,68,3) → (N,3) degrees from the pose that a driver has most of the time
+    turns = [similarity(np.float64(marks[0, STABLE]), np.float64(m[STABLE]))[:, :3] for m in marks]
+    seen = np.array([_angles(t / np.cbrt(np.linalg.det(t))) for t in turns])
     return seen - np.median(seen, 0)
 
 def _template(driving, animator, progress):
     if is_template(driving): return MotionTemplate.load(driving, animator.weights_hash)
     return read_motion(driving, animator, progress=progress)[0]
 
-def _with(template, vecs): return MotionTemplate(**vars(template) | dict(vecs=np.float32(vecs)))
+def _with(template, vecs, marks):
+    return MotionTemplate(**vars(template) | dict(vecs=np.float32(vecs), points=np.float32(marks)))
+
+def _rotated(marks, angles): # (N,68,3) landmarks, turned about a point within the head
+    pivot = marks[:, STABLE].mean(1, keepdims=True) + [0, 0, .1]
+    turns = np.stack([_rotation(a) for a in angles])
+    return (marks - pivot) @ turns.swapaxes(1, 2) + pivot
