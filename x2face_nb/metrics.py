@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['l1', 'psnr', 'ssim', 'ms_ssim', 'keypoint_distance', 'face_size', 'mouth_opening', 'eye_opening', 'mouth_correlation',
-           'eye_correlation', 'head_pose', 'pose_error', 'turn_followed', 'FaceIdentity', 'identity_distance',
-           'identity_similarity', 'flicker', 'skin_tone']
+           'eye_correlation', 'opening_followed', 'head_pose', 'pose_error', 'turn_followed', 'FaceIdentity',
+           'identity_distance', 'identity_similarity', 'flicker', 'skin_tone']
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-002
 import cv2
@@ -103,6 +103,21 @@ def eye_correlation(
 ) -> float: # as `mouth_correlation`
     "Correlation over time of the eyes' opening in generated and driving frames."
     return _correlation(eye_opening, points, truth)
+
+# %% ../nbs/40_metrics.ipynb #40-metrics-136
+def opening_followed(
+    opening, # `mouth_opening` or `eye_opening`
+    points:list, # (68,2) landmarks of each generated frame, or None where no face was found
+    truth:list, # of each driving frame
+    least:float=.01, # standard deviation of the driver's opening; less gives NaN
+) -> tuple[float, float]: # correlation and slope; NaN also for fewer than three frames with both
+    "How well, and how far, an opening follows the driver's over the frames of a track."
+    pairs = [(opening(q), opening(p)) for p, q in zip(points, truth) if p is not None and q is not None]
+    pairs = np.float64(pairs).reshape(-1, 2)
+    if len(pairs) < 3 or (sd := pairs[:, 0].std()) < least: return float("nan"), float("nan")
+    drv, gen = (pairs - pairs.mean(0)).T
+    slope = (drv * gen).mean() / sd**2
+    return float(slope * sd / gen.std()) if gen.std() > 1e-6 else 0., float(slope)
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-038
 _HEAD = np.float64([[0, 0, 0], [0, 330, 65], [-225, -170, 135], [225, -170, 135], # tenths of a millimetre

@@ -6,8 +6,8 @@
 __all__ = ['STRENGTH', 'EYES', 'UPPER_LIP', 'LOWER_LIP', 'CHEEKS', 'INSIDE', 'OVAL', 'CLOSED', 'SHOWN', 'TOOTH', 'STABLE',
            'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'lid_openings', 'mouth_gap',
            'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map', 'move_lids',
-           'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'pose_seen', 'HeadMap', 'OneEuro',
-           'smoothed', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion', 'CropPath', 'follow']
+           'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'pose_seen', 'HeadMap',
+           'OneEuro', 'smoothed', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -342,7 +342,7 @@ def moved_map(
     (ys, xs), out = np.nonzero(which >= 0), np.zeros((size, size, 2), np.float32)
     at = np.stack([xs, ys, np.ones_like(xs)], 1).astype(np.float64)
     out[ys, xs] = np.einsum("nk,nkc->nc", at, affine[which[ys, xs]]) - at[:, :2]
-    return cv2.GaussianBlur(out, (0, 0), size / 400)
+    return cv2.medianBlur(cv2.medianBlur(out, 3), 3) # lids that touch keep their edge
 
 @lru_cache(4)
 def _triangles(points:bytes): return Delaunay(np.frombuffer(points).reshape(-1, 2)).simplices
@@ -356,8 +356,21 @@ def move_lids(
     "Points with one eye closed by a share."
     e, out = EYES[eye], points.copy()
     way = (1 - share) * (points[e["lower"][1:-1]] - points[e["upper"]])
-    for row, part in (("upper", 1.06), ("above", .45), ("below", -.02)): out[e[row]] += part * way
-    out[e["lower"][1:-1]] -= .06 * way
+    for row, part in (("upper", 1.), ("above", .45), ("below", -.02)): out[e[row]] += part * way
+    out[e["lower"][1:-1]] -= .05 * way
+    return out
+
+def loose_lids(
+    points:np.ndarray, # (468,2) of a photograph
+    eye:int, # as for `move_lids`
+) -> np.ndarray: # (468,2)
+    "Points with the lids of one eye outside all that is seen of it."
+    e, out = EYES[eye], points.copy()
+    along = points[e["lower"][-1]] - points[e["lower"][0]]
+    down = np.array([-along[1], along[0]]) * np.sign(along[0]) # as long as the eye is wide
+    arch = np.sin(np.linspace(0, np.pi, 9))[1:-1, None]
+    out[e["upper"]] -= .05 * arch * down
+    out[e["lower"][1:-1]] += .07 * arch * down
     return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-035
@@ -435,7 +448,8 @@ class ExpressionMaps:
 
     def _shut(self, e, share):
         hole = EYES[e]["lower"] + EYES[e]["upper"]
-        return moved_map(self.points, move_lids(self.points, e, share), self.size, hole)
+        loose = loose_lids(self.points, e)
+        return moved_map(loose, move_lids(loose, e, share), self.size, hole)
 
     def _lift(self, gap): # (2,) pixels: how far the upper lip, and teeth with it, go up
         down, width = self.points[152] - self.points[10], np.linalg.norm(self.points[33] - self.points[263])
@@ -488,7 +502,7 @@ class ExpressionMaps:
         *lips, a, b = trace(grid, places)
         lips = np.reshape(lips, self._lips.shape)
         gaps = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.linalg.norm(a - b)
-        shut = np.interp(self.gap, self._mouth[0], gaps) * min(1, CLOSED / self.gap) # closed lips have a gap, too
+        shut = np.interp(self.gap, self._mouth[0], gaps) * np.clip(2 - self.gap / CLOSED, 0, 1) # of closed lips
         return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._mouth[0]))
 
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
