@@ -319,6 +319,30 @@ def test_explorer(window):
     expect(page.get_by_test_id("explorer-direction-0")).to_have_value("0")
 
 
+def test_control(window):
+    "A slider turns the head as far as it says, a stroke on the embedded face shows on the generated one, and reset undoes."
+    from playwright.sync_api import expect
+    w = window()
+    page = w.open("control.ipynb")
+    page.get_by_test_id("control-root").scroll_into_view_if_needed()
+    shown, status = page.get_by_test_id("control-generated").locator("img"), page.get_by_test_id("control-status")
+    expect(status).to_contain_text("turned by")
+    page.get_by_test_id("control-yaw").fill("25")
+    expect(status).to_contain_text(re.compile(r"yaw (2\d|30)°"))
+    canvas = page.get_by_test_id("control-canvas")
+    canvas.scroll_into_view_if_needed()
+    old, box = shown.get_attribute("src"), canvas.bounding_box()
+    page.mouse.move(box["x"] + .45*box["width"], box["y"] + .48*box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + .55*box["width"], box["y"] + .52*box["height"], steps=5)
+    page.mouse.up()
+    expect(shown).not_to_have_attribute("src", old)
+    w.shot(page)
+    page.get_by_test_id("control-reset").click()
+    expect(page.get_by_test_id("control-yaw")).to_have_value("0")
+    expect(status).to_contain_text(re.compile(r"yaw -?[01]°"))
+
+
 def test_figures(window):
     "What nbs/experiments/live.ipynb reports: the demo in turns with an identity on the same way, the stages, and what the kernel holds."
     page = window().open("bench.ipynb")

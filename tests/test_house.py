@@ -77,7 +77,7 @@ def provided(*keys):
 
 
 EXTRAS = [f"{e}_requirements" for e in ("eval", "live", "camera", "study", "docs")]
-NEEDS_LIVE = {"widgets", "explorer", "server"}  # they are nothing without Jupyter
+NEEDS_LIVE = {"widgets", "explorer", "server", "control_panel"}  # they are nothing without Jupyter
 
 
 @pytest.mark.parametrize("path", sorted(LIB.glob("*.py")), ids=lambda p: p.stem)

@@ -220,7 +220,7 @@ def picture_demos(
 ):
     "Give each demo's notebook a picture of its studio as output, so that it shows something where nothing runs."
     import base64
-    ids = {"webcam": "live-studio", "offline": "offline-studio", "explore": "explorer-root"}
+    ids = {"webcam": "live-studio", "offline": "offline-studio", "explore": "explorer-root", "control": "control-root"}
     with tempfile.TemporaryDirectory() as d:
         for name in ids: shutil.copy(folder / f"{name}.ipynb", d)
         with lab(Path(d), camera_file(Path(d) / "camera.mjpeg")) as (server, browser):
@@ -242,10 +242,11 @@ def picture_demos(
                     page.wait_for_function("() => document.querySelector('[data-testid=offline-studio]').dataset.state === 'done'")
                     page.wait_for_timeout(1500)
                 if name == "explore": page.get_by_test_id("explorer-mesh").check()
+                if name == "control": page.get_by_test_id("control-yaw").fill("20")
                 page.wait_for_timeout(1000)
                 jpeg = base64.b64encode(studio.screenshot(type="jpeg", quality=72)).decode()
                 nb = nbformat.read(folder / f"{name}.ipynb", 4)
-                cell = [c for c in nb.cells if c.cell_type == "code"][{"explore": -1}.get(name, 0)]
+                cell = [c for c in nb.cells if c.cell_type == "code"][{"explore": -1, "control": -1}.get(name, 0)]
                 cell.outputs = [nbformat.v4.new_output("display_data", {"image/jpeg": jpeg, "text/plain": f"a picture of the {name} studio"})]
                 nbformat.write(nb, folder / f"{name}.ipynb")
                 page.close()

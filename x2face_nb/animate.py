@@ -253,7 +253,7 @@ def read_motion(
     if spent: spent[0] += time.perf_counter() - began - reading[0]
     return template, path
 
-# %% ../nbs/50_animate.ipynb #50-animate-218
+# %% ../nbs/50_animate.ipynb #50-animate-318
 def edited_face(
     emb:EmbeddedFace, # who is painted on
     path:str|Path, # PNG with transparency: a square layer over the embedded face; without: the embedded face, painted on
