@@ -543,7 +543,8 @@ def prepare(
     out:Path=_like("prepare.prepare.out", "--out", "-o"),
     settings:list[str]=_settings,
     shards:Path=_asked(None, "also pack the tracks into shards in this folder", "--shards"),
-    landmarks:bool=_asked(False, "store landmarks in the shards, for the terms that need points", "--landmarks"),
+    landmarks:bool=_asked(False, "store landmarks in the shards, for the terms that need points",
+                          "--landmarks"),
     address:str=_like("prepare.prepare.address", "--address"),
 ):
     "Make face tracks to train on of a folder of videos."
