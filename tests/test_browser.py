@@ -312,7 +312,7 @@ def test_explorer(window):
     for _ in range(20): page.keyboard.press("ArrowRight")
     expect(shown).not_to_have_attribute("src", old)
     expect(status).not_to_have_text(said)
-    for name in ("arrows", "folds", "outside", "mesh"): page.get_by_test_id(f"explorer-{name}").check()
+    for name in ("arrows", "folds", "outside", "mesh", "refined"): page.get_by_test_id(f"explorer-{name}").check()
     page.wait_for_function("() => [...document.querySelectorAll('[data-testid=explorer-root] img')].every(i => i.complete && i.naturalWidth)")
     w.shot(page)
     page.get_by_test_id("explorer-reset").click()

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .engine import Renderer
 from .faces import FaceDetector, track_crop
-from .render import EmbeddedFace, Rendering
+from .render import EmbeddedFace, Rendering, feedback
 from .video import VideoReader, encode_image, resize, to_tensor
 from .viz import grid_on_face, to_rgb
 from .warp import fold_map
@@ -182,7 +182,7 @@ class Explorer(anywidget.AnyWidget):
     pixel = traitlets.List(traitlets.Int()).tag(sync=True)
     places = traitlets.Dict().tag(sync=True) # name → x, y as shares of the picture's side
     says = traitlets.Unicode().tag(sync=True)
-    arrows, folds, outside, mesh = (traitlets.Bool(False).tag(sync=True) for _ in range(4))
+    arrows, folds, outside, mesh, refined = (traitlets.Bool(False).tag(sync=True) for _ in range(5))
 
     def __init__(self,
         emb:EmbeddedFace, # who is looked at
@@ -212,7 +212,7 @@ class Explorer(anywidget.AnyWidget):
     @traitlets.validate("amounts")
     def _as_many(self, proposal): return (list(proposal.value) + [0.]*len(self.shares))[:len(self.shares)]
 
-    @traitlets.observe("frame", "amounts")
+    @traitlets.observe("frame", "amounts", "refined")
     def _moved(self, _):
         if hasattr(self, "sight"): self._drive()
 
@@ -220,7 +220,9 @@ class Explorer(anywidget.AnyWidget):
     def _drive(self):
         with self._lock:
             vec = step(self._vecs[self.frame], self.directions, self.amounts)
-            self.sight = look(self._renderer, self._driving.decode(vec[None])[0].numpy())
+            flow = self._driving.decode(vec[None])
+            if self.refined: flow = feedback(flow, self._driving(self._renderer.small(flow, self._driving.cfg.drive_size)))
+            self.sight = look(self._renderer, flow[0].numpy())
             self._draw()
 
     @traitlets.observe("arrows", "folds", "outside", "mesh")

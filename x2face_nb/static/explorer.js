@@ -1,6 +1,6 @@
 // Explorer: a generated frame, and where each of its pixels was read. State lives in the kernel; this draws it.
 const PANELS = [["driving", "Driving"], ["generated", "Generated: click a pixel"], ["face", "Embedded face"], ["source", "Source"]];
-const SWITCHES = [["arrows", "Arrows"], ["folds", "Folds"], ["outside", "Outside"], ["mesh", "Mesh"]];
+const SWITCHES = [["arrows", "Arrows"], ["folds", "Folds"], ["outside", "Outside"], ["mesh", "Mesh"], ["refined", "Refined"]];
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function make(tag, { testid, ...props } = {}, ...children) {
