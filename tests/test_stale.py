@@ -57,7 +57,7 @@ def known():
 
 LOGS = {"CHANGELOG.md", "failures.md"}  # they tell of what was
 ELSEWHERE = {"torch", "np", "numpy", "pd", "plt", "cv2", "nn", "F", "conda", "pip", "git", "npm", "accelerate", "SyncBatchNorm", "LocalCluster", "libgl1",
-             "lr_rate"}  # a misspelt key, as an example  # other packages
+             "lr_rate", "clap", "PixelCrop"}  # a misspelt key, as an example  # other packages
 
 
 def prose():

@@ -164,7 +164,10 @@ def lifted_film(
     mesh = FaceMesh()
     points, rng = [mesh.points3d(x) for x in (src, drv)], np.random.default_rng(seed)
     if any(p is None or not is_frontal(p) for p in points): return None
-    lifts, ways = [Lift.of(x, p) for x, p in zip((src, drv), points)], [draw_motion(rng) for _ in range(n - 1)]
+    lifts, ways = (
+        [Lift.of(x, p) for x, p in zip((src, drv), points)],
+        [draw_motion(rng) for _ in range(n - 1)],
+    )
     def film(img, lift): return np.stack([img, *(moved_photo(lift, w, len(img))[0] for w in ways)])
     return film(src, lifts[0]), film(drv, lifts[1])
 
@@ -176,8 +179,9 @@ def evaluate_motions(
     every:int=5, # take every n-th frame as driving frame
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a pair and motion; NaN where a figure has no meaning
-    """Figures of motions across people, beside copy-source. Pairs whose source gives no mesh are left out. Raises
-    `X2FaceError` without the eval extra."""
+    """Figures of motions across people, beside copy-source. Pairs whose source gives no mesh are left out.
+
+    Raises `X2FaceError` without the eval extra."""
     measures, rows = (FaceLandmarks(), FaceIdentity()), []
     for s, d in tqdm(cross_pairs(frames.tracks), desc="motions", unit="pair", disable=not progress):
         src, at = frames[s, 0], np.arange(0, frames.n_frames(d), every)
@@ -190,18 +194,28 @@ def evaluate_motions(
             continue
         truth, (still,) = _of_faces(drvs, measures, False), _of_faces(src[None], measures)
         for name, gen in (made | {"copy-source": np.stack([src] * len(at))}).items():
-            row = dict(source=frames.tracks[s].name, driving=frames.tracks[d].name, method=name, frames=len(at))
+            row = dict(
+                source=frames.tracks[s].name, driving=frames.tracks[d].name, method=name, frames=len(at)
+            )
             row |= _following(_of_faces(gen, measures), truth, still, frames.size)
-            if film: row |= _against_lifted((lifted | {"copy-source": np.stack([src] * len(film[0]))})[name], film[0], measures)
+            if film:
+                row |= _against_lifted(
+                    (lifted | {"copy-source": np.stack([src] * len(film[0]))})[name], film[0], measures
+                )
             rows.append(row)
     return pd.DataFrame(rows)
 
-def _following(of, truth, still, size) -> dict: # figures of one pair: `of` generated, `truth` driving, `still` source
+def _following(
+    of, truth, still, size
+) -> dict:  # figures of one pair: `of` generated, `truth` driving, `still` source
     points, wanted = [p for p, _ in of], [q for q, _ in truth]
     parts = dict(mouth=mouth_opening, eyes=eye_opening)
-    row = dict(csim=np.nanmean([identity_similarity(v, still[1]) for _, v in of] or [np.nan]),
-               turn=turn_followed(points, wanted, size))
-    for k, f in parts.items(): row[k], row[f"{k}_slope"] = opening_followed(f, points, wanted)
+    row = dict(
+        csim=np.nanmean([identity_similarity(v, still[1]) for _, v in of] or [np.nan]),
+        turn=turn_followed(points, wanted, size),
+    )
+    for k, f in parts.items():
+        row[k], row[f"{k}_slope"] = opening_followed(f, points, wanted)
     return row | dict(failures=float(np.mean([p is None for p in points])))
 
 def _against_lifted(gen, truth, measures) -> dict:
@@ -211,13 +225,26 @@ def _against_lifted(gen, truth, measures) -> dict:
     return dict(lifted_l1=l1(a, b).mean().item(), lifted_akd=float(np.nanmean(far)))
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017
-FIGURES = { # figure → how it is called, and its decimals
-    "l1": ("L1 ↓", 4), "psnr": ("PSNR ↑ (dB)", 2), "ssim": ("SSIM ↑", 4), "ms_ssim": ("MS-SSIM ↑", 4),
-    "akd": ("AKD ↓ (px at 256)", 2), "akd_face": ("AKD ÷ face size ↓", 4), "pose": ("pose error ↓ (°)", 2),
-    "turn": ("turn followed ↑ (share of yaw)", 2), "mouth": ("mouth correlation ↑", 2),
-    "mouth_slope": ("mouth slope ↑", 2), "eyes": ("eye correlation ↑", 2), "eyes_slope": ("eye slope ↑", 2),
-    "lifted_l1": ("lifted L1 ↓", 4), "lifted_akd": ("lifted AKD ↓ (px at 256)", 2), "aed": ("AED ↓", 3), "csim": ("CSIM-dlib ↑", 3),
-    "flicker": ("flicker ↓", 4), "failures": ("no face found ↓ (share)", 3)}
+FIGURES = {  # figure → how it is called, and its decimals
+    "l1": ("L1 ↓", 4),
+    "psnr": ("PSNR ↑ (dB)", 2),
+    "ssim": ("SSIM ↑", 4),
+    "ms_ssim": ("MS-SSIM ↑", 4),
+    "akd": ("AKD ↓ (px at 256)", 2),
+    "akd_face": ("AKD ÷ face size ↓", 4),
+    "pose": ("pose error ↓ (°)", 2),
+    "turn": ("turn followed ↑ (share of yaw)", 2),
+    "mouth": ("mouth correlation ↑", 2),
+    "mouth_slope": ("mouth slope ↑", 2),
+    "eyes": ("eye correlation ↑", 2),
+    "eyes_slope": ("eye slope ↑", 2),
+    "lifted_l1": ("lifted L1 ↓", 4),
+    "lifted_akd": ("lifted AKD ↓ (px at 256)", 2),
+    "aed": ("AED ↓", 3),
+    "csim": ("CSIM-dlib ↑", 3),
+    "flicker": ("flicker ↓", 4),
+    "failures": ("no face found ↓ (share)", 3),
+}
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017b
 def interval(

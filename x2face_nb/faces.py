@@ -453,7 +453,7 @@ def quarter_turns(
     img:np.ndarray, # uint8 RGB (H,W,3)
     mesh:FaceMesh|None=None, # a new one where None
 ) -> int|None: # 0 to 3 as `np.rot90` counts them, counter-clockwise; None without a face
-    "Quarter turns that bring the largest face upright. Raises `X2FaceError` unless `img` is a uint8 RGB image."
+    "Quarter turns that bring the largest face upright. Raises `X2FaceError` unless `img` is uint8 RGB."
     mesh = mesh or FaceMesh()
     for k in (0, 1, 3, 2):
         view = np.ascontiguousarray(np.rot90(img, k))

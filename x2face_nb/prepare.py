@@ -277,13 +277,16 @@ def _on_cluster(address:str, folder:Path, videos:list[Path], out:Path, config:Pr
     from distributed import Client, as_completed
     try: client = Client(address, timeout="10s")
     except (OSError, ValueError) as e:
-        raise X2FaceError(f"There is no Dask scheduler at {address} ({e}); start one, or give no address.") from None
+        raise X2FaceError(f"There is no Dask scheduler at {address} ({e}); "
+                          "start one, or give no address.") from None
     with client:
         job = lambda rel: (folder.resolve(), rel, out.resolve(), config.to_dict())
         jobs = {client.submit(_on_worker, *job(rel), pure=False): rel for rel in videos}
         for f in as_completed(jobs):
             if isinstance(e := f.exception(), X2FaceError): raise e
-            if e: raise X2FaceError(f"Workers were lost with {jobs[f]} ({e}); the same command carries on.") from e
+            if e:
+                raise X2FaceError(f"Workers were lost with {jobs[f]} ({e}); "
+                                  "the same command carries on.") from e
             yield jobs[f], f.result()
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-027

@@ -251,7 +251,8 @@ class TrainingData:
                         cfg.same, lifted, cfg.lifted, rank, world)
         self.given = self.landmarks.given if self.landmarks else {}
         self.flip_order = self.landmarks.flip_order if self.landmarks else FLIP_68
-        def named(s): return list(Shards(folder, s).table.clip_id) if self.sharded else [t.name for t in tracks[s]]
+        def named(s):
+            return list(Shards(folder, s).table.clip_id) if self.sharded else [t.name for t in tracks[s]]
         names = json.dumps([named(s) for s in tracks])
         self.key = hashlib.sha256(names.encode()).hexdigest()[:16] # a checkpoint belongs to one set of tracks
 
@@ -746,8 +747,9 @@ class Trainer(_Loop):
         except RuntimeError as e: # of gloo, NCCL or their store
             lost = re.search("gloo|nccl|peer|socket|store", f"{type(e).__name__} {e}", re.I)
             if self.accelerator.num_processes == 1 or not lost: raise
-            raise X2FaceError(f"Another process of this run ended at step {self.step}; the same command, with any "
-                              f"number of processes, carries on from the checkpoint in {self.out}.") from e
+            raise X2FaceError(f"Another process of this run ended at step {self.step}; the same command, "
+                              "with any number of processes, carries on from the checkpoint "
+                              f"in {self.out}.") from e
 
     def _fit(self) -> Path:
         if self.is_main:
