@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -288,6 +289,7 @@ def animate(
     audio:str|Path|None=None, # a file whose sound to take, or "none" for silence; that of the driving video where None
     overwrite:bool=True, # replace an existing file, or pictures in a folder
     edit:str|Path|None=None, # picture painted over the embedded face, as for `edited_face`
+    trust:str|Path|None=None, # *.csv for the trust in each frame, 0 to 1 (`trust` of 26_motion)
 ) -> Animation:
     """Drive a source with a video or a picture, from files to a file named after both where `out` is None.
     Raises `X2FaceError` for anything that cannot be done, before any work where it can be known."""
@@ -309,6 +311,8 @@ def animate(
         check_sound(audio)
         if still or out.suffix and not format_of(out).sound: raise X2FaceError(f"{out} cannot hold sound; leave out audio.")
     check_output(out, overwrite)
+    if trust and still: raise X2FaceError("A single picture has no course over time; leave out trust.")
+    if trust: check_output(Path(trust), overwrite)
     detector, animator = FaceDetector(), Animator(weights, device, cache, render)
     began, ready = time.perf_counter(), isinstance(source, (str, Path)) and Path(source).suffix == ".safetensors"
     if ready:
@@ -338,7 +342,7 @@ def animate(
 
     part, spent, n, before = dict(fps=fps, start=start, stop=stop), [0.], 0, time.perf_counter()
     if not template: part["turn"] = video_turn(driving, detector, start)
-    lead, path, voice = 0, None, None if template else driving
+    trusts, lead, path, voice = [], 0, None, None if template else driving
     if turns: moves, motion, reference, lead, voice = driving.prepare(animator, emb, motion, progress)
     elif template: moves = MotionTemplate.load(driving, animator.weights_hash)
     else:
@@ -350,14 +354,18 @@ def animate(
         writer = stack.enter_context(open_writer(out, fps or moves.fps, metadata=dict(comment=GENERATED), **sound))
         bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves) - lead, disable=not progress))
         drvs = cut_crops(stack.enter_context(VideoReader(driving, **part)), path, size) if compare else None
-        made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion, reference)
+        made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion, reference, trusts)
         for _ in range(lead): _timed(made, spent)
+        trusts.clear()
         while (g := _timed(made, spent)) is not None:
             t = None if fps else moves.times[lead + n] - moves.times[lead]
             writer.write(finish(next(drvs)[1] if compare else None, g), t)
             n += 1
             bar.update()
         if not template and (until := video_end(driving)): writer.hold(min(until, stop or until) - path.times[0])
+    if trust:
+        rows = pd.DataFrame(dict(frame=range(n), seconds=moves.times[lead:lead + n] - moves.times[lead], trust=trusts))
+        write_text(trust, rows.round(4).to_csv(index=False))
     return Animation(out, n, embed_ms, n / spent[0], n / (time.perf_counter() - before), animator.cached,
                      tuple(path.unseen) if path else ())
 

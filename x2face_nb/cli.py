@@ -331,6 +331,7 @@ def animate(
     pose:Path=_asked(None, "CSV file, video or motion template whose head angles replace the driver's; the "
                            "expression stays", "--pose"),
     edit:Path=_like("animate.animate.edit", "--edit"),
+    trust:Path=_like("animate.animate.trust", "--trust"),
     cache:bool=_asked(True, "keep embedded faces for the next time", "--cache/--no-cache"),
     device:str=_device,
     force:bool=_force(),
@@ -339,7 +340,7 @@ def animate(
     names one a line, each gives a result in the folder --out."""
     many = driving.is_dir() or driving.suffix == ".txt"
     files, angles = [*sources, *filter(None, (driving, pose, edit))], dict(yaw=yaw, pitch=pitch, roll=roll)
-    _writable([out], files, force, folders=many or bool(out) and not out.suffix)
+    _writable([out, trust], files, force, folders=many or bool(out) and not out.suffix)
     from x2face_nb.animate import animate as run, animate_all
     from x2face_nb.motion import motion_config
     from x2face_nb.render import OFFLINE
@@ -348,11 +349,12 @@ def animate(
     if not expression: how = how.replace(lids=False, mouth=False)
     if many and (pose or any(angles.values())):
         raise typer.BadParameter("head angles go with one driver, not with many")
+    if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
     if not many: sources, driving, fps = _posed(sources, driving, pose, angles, seconds, fps)
     options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop,
                    source_face=source_face, driving_face=driving_face, batch=batch, render=render or OFFLINE,
                    device=device, cache=None if cache else False, motion=how, reference=reference, at=at,
-                   audio=audio, edit=edit, progress=_bars())
+                   audio=audio, edit=edit, trust=trust, progress=_bars())
     source = sources[0] if len(sources) == 1 else sources
     if not many: return _animation(run(source, driving, out, overwrite=force, **options))
     jobs = animate_all(source, driving, out or ".", force, _job, **options)

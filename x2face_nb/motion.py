@@ -7,7 +7,8 @@ __all__ = ['STRENGTH', 'EYES', 'UPPER_LIP', 'LOWER_LIP', 'CHEEKS', 'INSIDE', 'OV
            'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'lid_openings', 'mouth_gap',
            'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map', 'move_lids',
            'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'pose_seen', 'HeadMap',
-           'OneEuro', 'smoothed', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion', 'CropPath', 'follow']
+           'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion',
+           'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -670,6 +671,22 @@ def smoothed(
         out.append([f(x, t) for f, x in zip(filters, (vec, marks))])
     return tuple(np.stack(x) for x in zip(*out))
 
+# %% ../nbs/26_motion.ipynb #26-motion-151
+def strain(
+    grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
+) -> float: # 0 for a picture that is only moved
+    "Mean stretch of the picture: the absolute logarithms of the singular values of the grid's Jacobian."
+    g = grid[0].double().cpu().numpy()
+    dy, dx = np.gradient(g, 2 / (len(g) - 1), axis=(0, 1))
+    stretch = np.linalg.svd(np.stack([dx, dy], -1), compute_uv=False)
+    return float(np.abs(np.log(np.clip(stretch, .05, 20))).mean())
+
+def trust(
+    grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
+) -> float: # 0 to 1
+    "How far a frame can be trusted, from the strain of its grid."
+    return float(np.exp(-4 * strain(grid)))
+
 # %% ../nbs/26_motion.ipynb #26-motion-050
 @dataclass(frozen=True)
 class MotionConfig(Config):
@@ -719,6 +736,7 @@ def perform(
     size:int|None=None, # side of the frames in pixels; that of the embedded face where None
     motion:str|MotionConfig|None=None, # how to follow, as for `motion_config`
     reference:float|None=None, # seconds at which the driver looks as the source does; found where None
+    trusts:list|None=None, # receives the `trust` of each frame, 0 where no face was seen
 ): # yields (size,size,3) uint8 RGB
     "Generated frames, one for each of the template. Raises `X2FaceError` if a relative source has no face."
     render = rendering(render)
@@ -748,6 +766,7 @@ def perform(
                                  maps.asked(grid, gaps[i]) if config.mouth else None, config.paint)
             now = shown if seen is face else to_tensor(seen).to(device)
             last = to_uint8(sample(model, now, flow, inner, size, head)[0])
+        if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
 
 def _refuse(): raise X2FaceError(_NO_MESH)
