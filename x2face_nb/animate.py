@@ -24,10 +24,13 @@ from tqdm.auto import tqdm
 
 from .core import X2FaceError, cache_dir, file_hash, limit, pick_device, write_text
 from .samples import sample_driving, sample_source
-from .faces import FaceDetector, FaceMesh, SquareCrop, paste_back, quarter_turns, still_square, track_crop
+from .faces import FaceDetector, FaceMesh, SquareCrop
+from .faces import paste_back, quarter_turns, still_square, track_crop
 from .motion import CropPath, MotionConfig, MotionTemplate, follow, is_template, perform, record
 from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, paint_layer, rendering
-from .video import VideoReader, check_output, check_sound, default_output, format_of, is_image, is_video, open_writer, read_image, resize, to_tensor, to_uint8, video_end, write_image
+from .video import VideoReader, check_output, check_sound, default_output, format_of, is_image
+from .video import is_video, open_writer, read_image, resize, to_tensor, to_uint8, video_end
+from .video import write_image
 from .viz import GENERATED, side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
@@ -38,7 +41,8 @@ def trim_cache(
 ):
     "Remove the least recently used files of a cache until the rest fits."
     def about(path):
-        with suppress(OSError): return (info := path.stat()).st_mtime, info.st_size, path # another process may remove it
+        with suppress(OSError):
+            return (info := path.stat()).st_mtime, info.st_size, path # another process may remove it
     left = megabytes*1e6
     for _, size, path in sorted(filter(None, map(about, folder.glob("*.safetensors"))), reverse=True):
         left -= size
@@ -49,13 +53,13 @@ def trim_cache(
 _CACHED_BYTES = 1 << 22 # of a source; its embedded face takes eight times as many
 
 class Animator:
-    "Makes a source follow a driving face. Raises `X2FaceError` for weights that do not fit and for sources that are no squares."
+    "Makes a source follow a driving face. Raises `X2FaceError` for wrong weights and sources."
     cached = False # whether the last face embedded was found in the cache
 
     def __init__(self,
         weights:str|Path|None=None, # *.safetensors; the packaged weights where None
         device:str="auto", # "auto", "cpu", "cuda"
-        cache:str|Path|None|bool=None, # folder of embedded faces; the user's cache where None, none at all where False
+        cache:str|Path|None|bool=None, # folder of embedded faces; None: the user's cache, False: none
         render:str|Rendering=OFFLINE, # how frames are made: a row of `RENDERINGS`, or its name
     ):
         weights = Path(weights or pretrained_path())
@@ -73,7 +77,8 @@ class Animator:
         if not srcs: raise X2FaceError("There is no source to embed; give at least one picture of a face.")
         if len({s.shape for s in srcs}) > 1 or srcs[0].shape[0] != srcs[0].shape[1]:
             raise X2FaceError("Sources are square crops of one size; crop the faces first (crop_still).")
-        at = self._cached_at(srcs) if srcs[0].nbytes < _CACHED_BYTES else None # larger ones are embedded each time
+        at = self._cached_at(
+            srcs) if srcs[0].nbytes < _CACHED_BYTES else None # larger ones are embedded each time
         self.cached = False
         if at and at.is_file():
             try:
@@ -88,15 +93,18 @@ class Animator:
                 emb.save(at, self.weights_hash)
                 trim_cache(self.cache, limit("cache"))
             except (X2FaceError, OSError, SafetensorError):
-                warnings.warn(f"The cache folder {at.parent} cannot be written, so the embedded face is not kept; set X2FACE_CACHE to a folder that can.")
+                warnings.warn(f"The cache folder {at.parent} cannot be written, so the embedded face is "
+                    f"not kept; set X2FACE_CACHE to a folder that can.")
         return emb
 
     def load(self,
         path:str|Path, # a file written by `EmbeddedFace.save`
     ) -> EmbeddedFace:
-        "Read an embedded face; a single source is embedded again if it was prepared for another rendering. Raises `X2FaceError` if that is impossible."
+        """Read an embedded face. A single source that was prepared for another rendering is embedded again.
+        Raises `X2FaceError` if that is impossible."""
         emb = EmbeddedFace.load(path, self.weights_hash)
-        if emb.preparation != self.rendering.preparation and emb.src is not None: emb = self.embed(emb.source()).edited(emb.layer())
+        if emb.preparation != self.rendering.preparation and emb.src is not None:
+            emb = self.embed(emb.source()).edited(emb.layer())
         emb.sampled(self.rendering)
         return emb
 
@@ -104,7 +112,8 @@ class Animator:
         if self.cache is None: return None
         digest = hashlib.sha256()
         for s in srcs: digest.update(str(s.shape).encode() + np.ascontiguousarray(s).tobytes())
-        return self.cache / f"{'-'.join(self.rendering.preparation.split())}-{self.weights_hash}-{digest.hexdigest()[:16]}.safetensors"
+        prepared = "-".join(self.rendering.preparation.split())
+        return self.cache / f"{prepared}-{self.weights_hash}-{digest.hexdigest()[:16]}.safetensors"
 
     @torch.inference_mode()
     def drive(self,
@@ -113,9 +122,10 @@ class Animator:
         size:int|None=None, # side of the generated frames; that of the embedded face where None
         motion:Motion|None=None, # changes the motion; None follows the driving crops
     ) -> np.ndarray: # (size,size,3) or (B,size,size,3) uint8 RGB
-        "Generated frames for driving crops. Raises `X2FaceError` for an embedded face that was prepared for another rendering."
+        "Generated frames. Raises `X2FaceError` for an embedded face prepared for another rendering."
         drvs = np.asarray(drvs)
-        gen = generate(self.model, emb.to(self.device), to_tensor(drvs).to(self.device), self.rendering, size, motion)
+        gen = generate(self.model, emb.to(self.device), to_tensor(drvs).to(self.device), self.rendering,
+            size, motion)
         return to_uint8(gen[0] if drvs.ndim == 3 else gen)
 
 # %% ../nbs/50_animate.ipynb #50-animate-016
@@ -128,7 +138,8 @@ class Animation:
     drive_fps:float # frames a second of networks, mesh and warps alone
     total_fps:float # frames a second of everything: reading, cropping, driving, writing
     cached:bool=False # whether the embedded face was found in the cache
-    unseen:tuple=() # (begin, end) in seconds of each stretch without a driving face, where the last good frame is held
+    unseen:tuple=(
+        ) # (begin, end) in seconds of each stretch without a driving face, where the last good frame is held
 
 # %% ../nbs/50_animate.ipynb #50-animate-131
 def _said(path, turn) -> int: # the turn, after a warning where there is one
@@ -142,7 +153,7 @@ def video_turn(
     start:float=0., # second from which on to look
     seconds:float=5., # how long to look for a face
 ) -> int: # 0 to 3, for `VideoReader`
-    "Quarter turns counter-clockwise that bring a video's face upright: most of three looks, half a second apart."
+    "Quarter turns that bring a video's face upright, by most of three looks half a second apart."
     mesh, turns, due = FaceMesh(detector), [], start
     with VideoReader(path, start=start) as r:
         for t, frame in r.timed():
@@ -159,7 +170,7 @@ def best_frame(
     index:int|None=None, # which face, counted from 0 at the left; None for the largest
     seconds:float=10., # how long to look on after the first face
 ) -> np.ndarray: # uint8 RGB (H,W,3)
-    "The frame with the largest, surest and most frontal face, of two a second. Raises `X2FaceError` if none shows a face."
+    "Of two frames a second, the one with the best face. Raises `X2FaceError` if none shows a face."
     best, img, due, first = 0., None, 0., None
     for t, frame in reader.timed():
         if first is not None and t > first + seconds: break
@@ -172,7 +183,9 @@ def best_frame(
             left, right, nose = f.points[:3, 0]
             frontal = 1 - min(abs(nose - (left + right)/2)/max(right - left, 1.), .9)
             if (value := f.score*f.area**.5*frontal) > best: best, img = value, frame
-    if img is None: raise X2FaceError(f"No face found in {reader.info.path}; choose another video, or its second with at.")
+    if img is None:
+        raise X2FaceError(f"No face found in {reader.info.path}; choose another video, or its second with "
+            f"at.")
     return img
 
 # %% ../nbs/50_animate.ipynb #50-animate-017
@@ -184,7 +197,9 @@ def source_crops(
     at:float|None=None, # second of the videos to take instead of the best frame
 ) -> list[tuple[np.ndarray, np.ndarray, SquareCrop]]: # crop, full frame, where it was cut
     "Source crops, framed as in training. Raises `X2FaceError` for what cannot be read or shows no face."
-    if not 16 <= size <= limit("side"): raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
+    if not 16 <= size <= limit("side"):
+        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for "
+            f"more.")
     detector, out = detector or FaceDetector(), []
     for p in [paths] if isinstance(paths, (str, Path)) else paths:
         if is_image(p):
@@ -234,15 +249,17 @@ def read_motion(
     spent:list|None=None, # its first element grows by the seconds of networks and mesh
     turn:int|None=None, # quarter turns that bring its face upright; found where None
 ) -> tuple[MotionTemplate, CropPath]:
-    "Motion template of a video, and where its face was. Warns of stretches without a face. Raises `X2FaceError` without any."
-    part = dict(fps=fps, start=start, stop=stop, turn=video_turn(driving, detector, start) if turn is None else turn)
+    "Motion template of a video, and where its face was. Raises `X2FaceError` without any face."
+    part = dict(fps=fps, start=start, stop=stop, turn=video_turn(driving, detector, start) if turn is None
+        else turn)
     bar = lambda what, n: tqdm(desc=what, unit="frame", total=n, disable=not progress, leave=False)
     with VideoReader(driving, **part) as r:
         rate = fps or r.info.fps
         total = expected_frames(r.info.duration, rate, start, stop)
         try:
             with bar("find face", total) as b: path = follow(_counted(r.timed(), b), detector, index)
-        except X2FaceError as e: raise X2FaceError(str(e) if str(driving) in str(e) else f"{driving}: {e}") from None
+        except X2FaceError as e:
+            raise X2FaceError(str(e) if str(driving) in str(e) else f"{driving}: {e}") from None
     if path.unseen:
         times = ", ".join(f"{a:.1f} to {b:.1f} s" for a, b in path.unseen)
         warnings.warn(f"{driving} shows no face from {times}; the last good frame is held there.")
@@ -257,9 +274,9 @@ def read_motion(
 # %% ../nbs/50_animate.ipynb #50-animate-318
 def edited_face(
     emb:EmbeddedFace, # who is painted on
-    path:str|Path, # PNG with transparency: a square layer over the embedded face; without: the embedded face, painted on
+    path:str|Path, # PNG: a square layer with transparency, or the embedded face, painted on
 ) -> EmbeddedFace:
-    "An embedded face with a picture painted over it. Raises `X2FaceError` for what cannot be read or does not fit."
+    "An embedded face with a picture painted over it. Raises `X2FaceError` if the picture does not fit."
     img = read_image(path)
     with Image.open(path) as im:
         if im.has_transparency_data: img = np.array(im.convert("RGBA"))
@@ -268,25 +285,26 @@ def edited_face(
 
 # %% ../nbs/50_animate.ipynb #50-animate-018
 def animate(
-    source:str|Path|list, # picture or video of a face, several of one person, or an embedded face (*.safetensors)
-    driving:str|Path|object, # video, picture or motion template (*.safetensors) of the face to follow, or a `PoseDriver`
-    out:str|Path|None=None, # a suffix of `FORMATS`, none for a folder of pictures, or .png or .jpg if `driving` is a picture
+    source:str|Path|list, # picture or video of a face, several of one person, or an embedded face
+    driving:str|Path|object, # video, picture or motion template of the face to follow, or a `PoseDriver`
+    out:str|Path|None=None, # a video, a folder for pictures (no suffix), or a picture for a picture
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     size:int=256, # side of the generated frames
     compare:bool=False, # write source · driving · generated beside each other
     paste:bool=False, # put the generated face back into the full source picture
     fps:float|None=None, # frames a second to resample the driving video to; its own where None
     start:float=0., stop:float|None=None, # part of the driving video, seconds
-    source_face:int|None=None, driving_face:int|None=None, # which face, counted from 0 at the left; None for the largest
+    source_face:int|None=None, driving_face:int|None=None,
+    # which face, counted from 0 at the left; None for the largest
     batch:int=1, # driving frames to encode at a time; more helps on a GPU
     render:str|Rendering=OFFLINE, # how frames are made: a row of `RENDERINGS`, or its name
     device:str="auto", # "auto", "cpu", "cuda"
     cache:str|Path|None|bool=None, # of embedded faces, as in `Animator`
     progress:bool=True, # show bars
-    motion:str|MotionConfig|None=None, # a row of `MOTIONS`, or its name; None for relative, or paper with that rendering
+    motion:str|MotionConfig|None=None, # a row of `MOTIONS`; None for relative, or paper with that rendering
     at:float|None=None, # second of a source video to take; the frame that shows the face best where None
-    reference:float|None=None, # seconds of the driving video at which the driver looks as the source does; found where None
-    audio:str|Path|None=None, # a file whose sound to take, or "none" for silence; that of the driving video where None
+    reference:float|None=None, # second at which the driver looks as the source does; found where None
+    audio:str|Path|None=None, # a file with sound, or "none"; the sound of the driving video where None
     overwrite:bool=True, # replace an existing file, or pictures in a folder
     edit:str|Path|None=None, # picture painted over the embedded face, as for `edited_face`
     trust:str|Path|None=None, # *.csv for the trust in each frame, 0 to 1 (`trust` of 26_motion)
@@ -295,28 +313,36 @@ def animate(
     Raises `X2FaceError` for anything that cannot be done, before any work where it can be known."""
     if batch < 1: raise X2FaceError(f"batch must be 1 or more, got {batch}.")
     if not 16 <= size <= limit("side"):
-        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
+        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for "
+            f"more.")
     if paste and compare: raise X2FaceError("Choose one of compare and paste, not both.")
     turns, name = hasattr(driving, "prepare"), getattr(driving, "name", driving)
     still, template = not turns and is_image(driving), turns or is_template(driving)
-    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], name, ".png" if still else ".mp4"))
+    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], name, ".png"
+        if still else ".mp4"))
     if still and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise X2FaceError(f"The driving file is a picture, so the result is one: name {out} .png or .jpg.")
     if not still and out.suffix: format_of(out)
-    if template and compare: raise X2FaceError("A motion template or a pose has no picture to compare with; leave out compare.")
+    if template and compare:
+        raise X2FaceError("A motion template or a pose has no picture to compare with; leave out compare.")
     if template and (fps or start or stop):
-        raise X2FaceError("A motion template or a pose is used whole and at its own rate; leave out fps, start and stop.")
+        raise X2FaceError("A motion template or a pose is used whole and at its own rate; leave out fps, "
+            "start and stop.")
     if not still and not template: VideoReader(driving, fps, start, stop).close()
     if audio not in (None, "none"):
         check_sound(audio)
-        if still or out.suffix and not format_of(out).sound: raise X2FaceError(f"{out} cannot hold sound; leave out audio.")
+        if still or out.suffix and not format_of(out).sound:
+            raise X2FaceError(f"{out} cannot hold sound; leave out audio.")
     check_output(out, overwrite)
     if trust and still: raise X2FaceError("A single picture has no course over time; leave out trust.")
     if trust: check_output(Path(trust), overwrite)
     detector, animator = FaceDetector(), Animator(weights, device, cache, render)
-    began, ready = time.perf_counter(), isinstance(source, (str, Path)) and Path(source).suffix == ".safetensors"
+    began, ready = time.perf_counter(), isinstance(source, (str,
+        Path)) and Path(source).suffix == ".safetensors"
     if ready:
-        if paste: raise X2FaceError("An embedded face has no picture around it to paste into; give the picture itself as source.")
+        if paste:
+            raise X2FaceError("An embedded face has no picture around it to paste into; give the picture "
+                "itself as source.")
         emb = animator.load(source)
         src = emb.source()
     else:
@@ -349,12 +375,16 @@ def animate(
         moves, path = read_motion(driving, animator, batch=batch, index=driving_face, detector=detector,
                                   progress=progress, spent=spent, **part)
     with ExitStack() as stack:
-        sound = dict(audio_from=voice, audio_start=path.times[0] if path else 0.) if voice and not audio else {}
+        sound = dict(audio_from=voice, audio_start=path.times[0] if path
+            else 0.) if voice and not audio else {}
         if audio not in (None, "none"): sound = dict(audio_from=audio)
-        writer = stack.enter_context(open_writer(out, fps or moves.fps, metadata=dict(comment=GENERATED), **sound))
-        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves) - lead, disable=not progress))
+        writer = stack.enter_context(open_writer(out, fps or moves.fps, metadata=dict(comment=GENERATED),
+            **sound))
+        bar = stack.enter_context(tqdm(desc="animate", unit="frame", total=len(moves) - lead,
+            disable=not progress))
         drvs = cut_crops(stack.enter_context(VideoReader(driving, **part)), path, size) if compare else None
-        made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion, reference, trusts)
+        made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion,
+            reference, trusts)
         for _ in range(lead): _timed(made, spent)
         trusts.clear()
         while (g := _timed(made, spent)) is not None:
@@ -362,9 +392,11 @@ def animate(
             writer.write(finish(next(drvs)[1] if compare else None, g), t)
             n += 1
             bar.update()
-        if not template and (until := video_end(driving)): writer.hold(min(until, stop or until) - path.times[0])
+        if not template and (until := video_end(driving)):
+            writer.hold(min(until, stop or until) - path.times[0])
     if trust:
-        rows = pd.DataFrame(dict(frame=range(n), seconds=moves.times[lead:lead + n] - moves.times[lead], trust=trusts))
+        rows = pd.DataFrame(dict(frame=range(n), seconds=moves.times[lead:lead + n] - moves.times[lead],
+            trust=trusts))
         write_text(trust, rows.round(4).to_csv(index=False))
     return Animation(out, n, embed_ms, n / spent[0], n / (time.perf_counter() - before), animator.cached,
                      tuple(path.unseen) if path else ())
@@ -379,18 +411,22 @@ def _timed(frames, spent): # the next one, or None; its time is added up
 def driving_files(
     driving:str|Path|list, # a folder, a .txt file that names one file a line, or a list
 ) -> list[Path]:
-    "Videos, pictures and motion templates of a folder, by name; of a list, all that it names. Raises `X2FaceError` for none."
+    "Videos, pictures and templates of a folder, or all that a list names. Raises `X2FaceError` for none."
     if isinstance(driving, (list, tuple)): return [Path(p) for p in driving]
     driving = Path(driving)
     if driving.is_dir():
         if (driving/"video.json").exists():
-            raise X2FaceError(f"{driving} holds the pictures of one video; make a video of them first (x2face images2video).")
+            raise X2FaceError(f"{driving} holds the pictures of one video; make a video of them first "
+                f"(x2face images2video).")
         known = lambda p: is_image(p) or is_video(p) or p.suffix == ".safetensors" and is_template(p)
         found = sorted(p for p in driving.iterdir() if p.is_file() and known(p))
     else:
         try: lines = driving.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError): raise X2FaceError(f"The list {driving} cannot be read; give a text file with one path a line.") from None
-        found = [p if p.exists() else driving.parent/p for line in lines if line.strip() for p in [Path(line.strip())]]
+        except (OSError, ValueError):
+            raise X2FaceError(f"The list {driving} cannot be read; give a text file with one path a "
+                f"line.") from None
+        found = [p if p.exists() else driving.parent/p for line in lines if line.strip()
+            for p in [Path(line.strip())]]
     if not found: raise X2FaceError(f"{driving} names no video, picture or motion template; give some.")
     return found
 
@@ -411,7 +447,7 @@ def animate_all(
     done=lambda job: None, # called after each job
     **kw, # as for `animate`
 ) -> list[Job]:
-    "Animate a source by each of many driving files. Raises `X2FaceError` before any work if the folder cannot be written."
+    "Animate a source by many driving files. Raises `X2FaceError` if the folder cannot be written."
     files, folder, outs = driving_files(driving), check_output(Path(folder)/"results.mp4").parent, []
     first = source if isinstance(source, (str, Path)) else source[0]
     for p in files:
@@ -434,7 +470,7 @@ def demo(
     weights:str|Path|None=None, # *.safetensors; the packaged weights where None
     progress:bool=True, # show bars
 ) -> dict: # figures: milliseconds to embed, frames a second of driving and of everything
-    "Animate the sample portrait with the sample conversation; writes demo.mp4, generated.mp4, strip.png and figures.json."
+    "Animate samples; writes demo.mp4, generated.mp4, strip.png and figures.json."
     out, portrait, talk = Path(out), sample_source(), sample_driving()
     part = dict(start=start, stop=start + seconds, weights=weights)
     made = animate(portrait, talk, out / "generated.mp4", cache=False, progress=progress, **part)
@@ -442,11 +478,13 @@ def demo(
     animator, step = Animator(weights), max(1, made.frames // 6)
     (src, _, _), = source_crops(portrait, 256)
     with VideoReader(talk, start=start, stop=start + seconds) as r: crop = track_crop(r)
-    with VideoReader(talk, start=start, stop=start + seconds) as r: drvs = [crop.cut(f, 256) for i, f in enumerate(r) if i % step == 0][:6]
+    with VideoReader(talk, start=start, stop=start + seconds) as r:
+        drvs = [crop.cut(f, 256) for i, f in enumerate(r) if i % step == 0][:6]
     with VideoReader(out / "generated.mp4") as r: gens = [f for i, f in enumerate(r) if i % step == 0][:6]
     face = animator.embed(src).picture()
     write_image(out / "strip.png", strip([[src, face, d, g] for d, g in zip(drvs, gens)], size=192))
-    figures = dict(source=portrait.name, driving=talk.name, frames=made.frames, embed_ms=round(made.embed_ms, 1), drive_fps=round(made.drive_fps, 1),
+    figures = dict(source=portrait.name, driving=talk.name, frames=made.frames,
+        embed_ms=round(made.embed_ms, 1), drive_fps=round(made.drive_fps, 1),
                    total_fps=round(made.total_fps, 1), weights=animator.weights_hash)
     write_text(out / "figures.json", json.dumps(figures, indent=1))
     return figures
