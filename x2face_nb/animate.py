@@ -77,8 +77,8 @@ class Animator:
         if not srcs: raise X2FaceError("There is no source to embed; give at least one picture of a face.")
         if len({s.shape for s in srcs}) > 1 or srcs[0].shape[0] != srcs[0].shape[1]:
             raise X2FaceError("Sources are square crops of one size; crop the faces first (crop_still).")
-        at = self._cached_at(
-            srcs) if srcs[0].nbytes < _CACHED_BYTES else None # larger ones are embedded each time
+        small = srcs[0].nbytes < _CACHED_BYTES # larger ones are embedded each time
+        at = self._cached_at(srcs) if small else None
         self.cached = False
         if at and at.is_file():
             try:
@@ -138,8 +138,7 @@ class Animation:
     drive_fps:float # frames a second of networks, mesh and warps alone
     total_fps:float # frames a second of everything: reading, cropping, driving, writing
     cached:bool=False # whether the embedded face was found in the cache
-    unseen:tuple=(
-        ) # (begin, end) in seconds of each stretch without a driving face, where the last good frame is held
+    unseen:tuple=() # (begin, end) in seconds of each stretch without a driving face
 
 # %% ../nbs/50_animate.ipynb #50-animate-131
 def _said(path, turn) -> int: # the turn, after a warning where there is one
@@ -294,8 +293,8 @@ def animate(
     paste:bool=False, # put the generated face back into the full source picture
     fps:float|None=None, # frames a second to resample the driving video to; its own where None
     start:float=0., stop:float|None=None, # part of the driving video, seconds
-    source_face:int|None=None, driving_face:int|None=None,
-    # which face, counted from 0 at the left; None for the largest
+    source_face:int|None=None, # which face of the source, counted from 0 at the left; None for the largest
+    driving_face:int|None=None, # which face of the driver, counted from 0 at the left; None for the largest
     batch:int=1, # driving frames to encode at a time; more helps on a GPU
     render:str|Rendering=OFFLINE, # how frames are made: a row of `RENDERINGS`, or its name
     device:str="auto", # "auto", "cpu", "cuda"
@@ -337,8 +336,8 @@ def animate(
     if trust and still: raise X2FaceError("A single picture has no course over time; leave out trust.")
     if trust: check_output(Path(trust), overwrite)
     detector, animator = FaceDetector(), Animator(weights, device, cache, render)
-    began, ready = time.perf_counter(), isinstance(source, (str,
-        Path)) and Path(source).suffix == ".safetensors"
+    began = time.perf_counter()
+    ready = isinstance(source, (str, Path)) and Path(source).suffix == ".safetensors"
     if ready:
         if paste:
             raise X2FaceError("An embedded face has no picture around it to paste into; give the picture "
