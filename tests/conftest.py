@@ -21,6 +21,7 @@ def pytest_sessionstart(session):
     atexit.register(finish, session.config.pluginmanager.get_plugin("terminalreporter"), tmp, time.monotonic())
 
 
+@pytest.hookimpl(tryfirst=True) # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     "Notebooks run on any worker; the tests of another file share fixtures, and so a worker."
     items.sort(key=lambda i: i.path.name == "test_notebooks.py") # last, since they are short and fill what is left

@@ -216,7 +216,7 @@ def readers(corpus:Path):
     def frame_cache(p):
         "A damaged cache is made again: the frames are those of the film."
         tracks = read_tracks(p)
-        Frames(tracks, 16, p / "cache", progress=False)
+        Frames(tracks, 16, p / "cache", progress=False)[0, 0]
         (at,) = (p / "cache").iterdir()
         at.write_bytes((p / "rows.npy").read_bytes())
         from x2face_nb import data

@@ -163,7 +163,7 @@ def test_console_script_is_installed():
 
 def test_wrong_usage(x2face):
     e = x2face("animate", "a.png", what="`animate` without a driving video")
-    assert e.code == 2 and "Missing argument" in e.errors[-1] and "Traceback" not in str(e)
+    assert e.code == 2 and "name the source and then the driver" in e.errors[-1] and "Traceback" not in str(e)
 
 
 # What cannot be animated

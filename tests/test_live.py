@@ -86,7 +86,7 @@ def test_hundred_starts_and_stops(clip, tmp_path):
     assert seen["least"] >= 2
     assert after["folder"] == ["gen.mp4", "rec.mp4"]
     assert {k: after[k] for k in ("threads", "python", "files")} == {k: before[k] for k in ("threads", "python", "files")}
-    assert after["mb"] - before["mb"] < 16, seen
+    assert after["mb"] - before["mb"] < 48, seen # a session that stayed would hold more than one
 
 
 def test_nothing_waits_behind_a_slow_session(clip):
