@@ -23,7 +23,7 @@ live: .venv/.live ## open the live studio in the browser: a portrait that moves 
 	$(BIN)/x2face live
 
 test: .venv/.dev ## run every notebook and every test, two at a time (JOBS=2; FLAGS=slow runs the slow cells too)
-	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	@X2FACE_TEST_FLAGS="$(FLAGS)" $(BIN)/python -m pytest -n $(JOBS)
 
 fuzz: .venv/.dev ## give every reader 20,000 damaged files (CASES=200000 for a night)
 	$(BIN)/python tests/fuzz.py $(or $(CASES),20000)

@@ -21,12 +21,20 @@ def pytest_sessionstart(session):
     atexit.register(finish, session.config.pluginmanager.get_plugin("terminalreporter"), tmp, time.monotonic())
 
 
-@pytest.hookimpl(tryfirst=True) # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
+    "Notebooks come last, since they are short and fill what is left."
+    items.sort(key=lambda i: i.path.name == "test_notebooks.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     "Notebooks run on any worker; the tests of another file share fixtures, and so a worker."
-    items.sort(key=lambda i: i.path.name == "test_notebooks.py") # last, since they are short and fill what is left
-    for i in items:
-        if i.path.name != "test_notebooks.py": i.add_marker(pytest.mark.xdist_group(i.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid): return nodeid if "test_notebooks.py" in nodeid else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 def finish(
