@@ -47,7 +47,7 @@ def run(code, *args, timeout=300, **kw):
 
 
 HUNDRED = """
-import gc, json, os, sys, threading, time
+import ctypes, gc, json, os, sys, threading, time
 from pathlib import Path
 from x2face_nb.animate import Animator, source_crops
 from x2face_nb.samples import sample_source
@@ -68,6 +68,7 @@ def once(i):
 
 def held():
     gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0) # what is free is no longer held, where glibc keeps it
     rss = int(open("/proc/self/statm").read().split()[1])*os.sysconf("SC_PAGE_SIZE")/2**20
     return dict(threads=len(os.listdir("/proc/self/task")), python=threading.active_count(), files=len(os.listdir("/proc/self/fd")), mb=rss,
                 folder=sorted(os.listdir(folder)))
@@ -86,7 +87,7 @@ def test_hundred_starts_and_stops(clip, tmp_path):
     assert seen["least"] >= 2
     assert after["folder"] == ["gen.mp4", "rec.mp4"]
     assert {k: after[k] for k in ("threads", "python", "files")} == {k: before[k] for k in ("threads", "python", "files")}
-    assert after["mb"] - before["mb"] < 48, seen # a session that stayed would hold more than one
+    assert after["mb"] - before["mb"] < 16, seen
 
 
 def test_nothing_waits_behind_a_slow_session(clip):

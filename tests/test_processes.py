@@ -14,7 +14,7 @@ from x2face_nb.data import make_toy_tracks
 BIN = Path(sys.executable).parent
 NET = dict(widths=[8, 16, 16, 16, 16], n_up=4)
 CONFIG = dict(model=dict(embedding=NET, driving=NET, zero_heads=True, padding="border", centred=True), steps=12, batch_size=8, frame_sizes=[16, 32],
-              frame_size_from=[0, .5], lr=.05, clip_norm=1, augment=dict(flip=True, colour=.1), jitter=1, jitter_end=.2, landmark_weight=1,
+              frame_size_from=[0, .5], lr=.01, clip_norm=1, augment=dict(flip=True, colour=.1), jitter=1, jitter_end=.2, landmark_weight=1,
               shape_weight=.1, form_weight=1, precision="fp32", log_every=4, val_every=100, save_every=1)
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # `accelerate launch --cpu` starts one
 
@@ -50,7 +50,7 @@ def ranks(folder):
 def equals_one(train, run):
     one, two = (load_file(train.folder / r / "weights.safetensors") for r in ("one", run))
     for k, v in one.items():
-        if v.is_floating_point(): assert (v - two[k]).abs().max() <= 1e-2 * v.abs().max() + 3e-5, k
+        if v.is_floating_point(): assert (v - two[k]).abs().max() <= 2e-3 * v.abs().max() + 1e-5, k
     logs = [[json.loads(x) for x in (train.folder / r / "log.jsonl").read_text().splitlines()] for r in ("one", run)]
     pairs = [(a, b) for a, b in zip(*logs) if "l1" in a]
     assert [a["step"] for a, _ in pairs] == [4, 8, 12] and pairs[-1][0]["landmarks"] < pairs[0][0]["landmarks"]
