@@ -9,7 +9,7 @@ __all__ = ['POSE', 'FACTORS', 'head_angles', 'face_factors', 'ControlMap', 'fit_
 
 # %% ../nbs/51_control.ipynb #51-control-002
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ from .animate import Animator, read_motion
 from .core import X2FaceError, file_hash, load_tensors, save_tensors
 from .data import Frames, read_csv, read_tracks
 from .faces import MESH_68, FaceMesh
-from .motion import (STABLE, FaceReader, MotionConfig, MotionTemplate, is_template, lid_openings,
-                              motion_config, mouth_gap, perform, similarity, smoothed)
+from .lift import rotation
+from .motion import (STABLE, FaceReader, MotionConfig, MotionTemplate, in_sides, is_template,
+                              lid_openings, motion_config, mouth_gap, perform, similarity, smoothed)
 from .render import EmbeddedFace
 from .video import to_tensor, to_uint8
 from .x2face import X2Face, fused, load_model, pretrained_path
@@ -43,13 +44,6 @@ def head_angles(
 def _angles(turn): # (3,3) rotation → (3,) degrees
     yaw, pitch = math.atan2(turn[2, 0], turn[2, 2]), math.asin(np.clip(turn[2, 1], -1, 1))
     return np.degrees([yaw, pitch, math.atan2(-turn[0, 1], turn[1, 1])])
-
-def _rotation(angles): # (3,) degrees → (3,3)
-    (a, b, c), (i, j, k) = np.deg2rad(angles), np.eye(3)
-    yaw = np.stack([math.cos(a) * i - math.sin(a) * k, j, math.sin(a) * i + math.cos(a) * k])
-    pitch = np.stack([i, math.cos(b) * j - math.sin(b) * k, math.sin(b) * j + math.cos(b) * k])
-    roll = np.stack([math.cos(c) * i - math.sin(c) * j, math.sin(c) * i + math.cos(c) * j, k])
-    return roll @ pitch @ yaw
 
 # %% ../nbs/51_control.ipynb #51-control-011
 FACTORS = { # name → unit; whether a mirror image has the opposite sign
@@ -285,8 +279,8 @@ def still_template(
     own = encoded(animator.model, img)[:2 if animator.rendering.flip else 1]
     vecs = control.moved(np.repeat(own[None], n, 0), **dict(zip(POSE, np.vstack([np.zeros(3), angles]).T)))
     still = lambda x: np.repeat(np.float32(x)[None], n, 0)
-    marks = (points + [.5, .5, 0]) / len(img) - [.5, .5, 0]
-    return MotionTemplate(vecs, still(marks[MESH_68]), still(lid_openings(points)), still(mouth_gap(points)),
+    marks = in_sides(points, len(img))[MESH_68]
+    return MotionTemplate(vecs, still(marks), still(lid_openings(points)), still(mouth_gap(points)),
                           np.r_[0., times], np.zeros(n, np.int64), np.ones(n, bool), float(fps),
                           animator.weights_hash)
 
@@ -414,7 +408,8 @@ class PoseDriver:
         vecs = control.moved(vecs, **dict(zip(POSE, angles.T)))
         sound = None if is_template(self.driving) else Path(self.driving)
         marks = _rotated(marks, angles)
-        return Prepared(_with(template, vecs, marks), config.replace(smooth=False), None, 0, sound)
+        template = replace(template, vecs=np.float32(vecs), points=np.float32(marks))
+        return Prepared(template, config.replace(smooth=False), None, 0, sound)
 
 # %% ../nbs/51_control.ipynb #51-control-041
 def _is_csv(pose): return isinstance(pose, (str, Path)) and Path(pose).suffix.lower() == ".csv"
@@ -428,10 +423,7 @@ def _template(driving, animator, progress):
     if is_template(driving): return MotionTemplate.load(driving, animator.weights_hash)
     return read_motion(driving, animator, progress=progress)[0]
 
-def _with(template, vecs, marks):
-    return MotionTemplate(**vars(template) | dict(vecs=np.float32(vecs), points=np.float32(marks)))
-
 def _rotated(marks, angles): # (N,68,3) landmarks, turned about a point within the head
     pivot = marks[:, STABLE].mean(1, keepdims=True) + [0, 0, .1]
-    turns = np.stack([_rotation(a) for a in angles])
+    turns = np.stack([rotation(*a) for a in angles])
     return (marks - pivot) @ turns.swapaxes(1, 2) + pivot

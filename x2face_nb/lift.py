@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['OVAL', 'LIDS', 'INNER_LIPS', 'UPPER_LIP', 'LOWER_LIP', 'LIP_CORNERS', 'BROWS', 'N_OVAL', 'OUTER', 'INNER', 'EYES',
            'VOID', 'TEETH', 'FACE', 'TRIANGLES', 'PART', 'TWICE', 'Motion', 'draw_motion', 'face_triangles', 'Lift',
-           'move', 'rasterise', 'backward_map', 'moved_photo', 'lifted_pair', 'LiftedPairs', 'draw_pairs', 'is_frontal']
+           'rotation', 'move', 'rasterise', 'backward_map', 'moved_photo', 'lifted_pair', 'LiftedPairs', 'draw_pairs',
+           'is_frontal']
 
 # %% ../nbs/13_lift.ipynb #13-lift-002
 import warnings
@@ -225,16 +226,23 @@ def _expression(
     return off @ lift.axes + _blink(lift.rest, motion.blink)
 
 # %% ../nbs/13_lift.ipynb #13-lift-034
+def rotation(
+    yaw:float, pitch:float, roll:float, # degrees, as in `Motion`
+) -> np.ndarray: # (3,3)
+    "A turn to the side, then a nod, then a tilt."
+    a, b, c = np.deg2rad([yaw, pitch, roll])
+    yaw = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
+    pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    roll = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return roll @ pitch @ yaw
+
 def move(
     lift:Lift, # the photograph
     motion:Motion, # what it does
 ) -> np.ndarray: # (V,3)
     "Where the vertices go."
-    (a, b, c), v = np.deg2rad([motion.yaw, motion.pitch, motion.roll]), lift.rest + _expression(lift, motion)
-    yaw = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
-    pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    roll = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    turned = (v - lift.pivot) @ lift.axes.T @ (roll @ pitch @ yaw).T*motion.scale
+    v, turn = lift.rest + _expression(lift, motion), rotation(motion.yaw, motion.pitch, motion.roll)
+    turned = (v - lift.pivot) @ lift.axes.T @ turn.T*motion.scale
     turned += np.array([*motion.shift, 0])*lift.width
     return v + (turned @ lift.axes + lift.pivot - v)*lift.follow[:, None]
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STRENGTH', 'EYES', 'UPPER_LIP', 'LOWER_LIP', 'CHEEKS', 'INSIDE', 'OVAL', 'CLOSED', 'SHOWN', 'TOOTH', 'STABLE',
-           'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'lid_openings', 'mouth_gap',
-           'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map', 'move_lids',
-           'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'pose_seen', 'HeadMap',
-           'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion',
-           'CropPath', 'follow']
+           'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'in_sides', 'lid_openings',
+           'mouth_gap', 'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map',
+           'move_lids', 'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened',
+           'pose_seen', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'perform',
+           'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -82,8 +82,8 @@ STRENGTH = 1.25 # of driving fields, which fall short of the driver's motion
 
 class Relative(Motion):
     """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a
-    generated frame with the driver, and would remove what is different between two people. `slip` is where the driver's head has gone, as
-    a (2,3) map of places in [-1,1], beyond what the source follows."""
+    generated frame with the driver, and would remove what is different between two people. `slip` is where
+    the driver's head has gone beyond what the source follows, as a (2,3) map of places in [-1,1]."""
     refines = False
     def __init__(self,
         source:Tensor, # (1,2,h,w) driving field of the source itself; zeros for several sources
@@ -175,6 +175,14 @@ class FaceReader:
         found = self.eyes.forward("output_eyes_contours_and_brows").reshape(71, 3)[:16, :2]
         return (found - .5) @ turn.T + affine[:, 2]
 
+# %% ../nbs/26_motion.ipynb #26-motion-118
+def in_sides(
+    points:np.ndarray, # (N,3) in pixels
+    size:int, # side of the picture, pixels
+) -> np.ndarray: # (N,3) float32
+    "Points in sides of the picture from its centre."
+    return np.float32((points + [.5, .5, 0]) / size - [.5, .5, 0])
+
 # %% ../nbs/26_motion.ipynb #26-motion-020
 def lid_openings(
     points:np.ndarray, # (468,2 or more) as `FaceReader` gives
@@ -201,7 +209,7 @@ _FORMAT = "motion-2" # 1 held flat landmarks
 class MotionTemplate:
     "A driver without a picture."
     vecs:np.ndarray # (N,F,D) float32 driving vectors; F is 2 with flip averaging
-    points:np.ndarray # (N,68,3) float32 landmarks, in sides of the crop from its centre; z grows away from the camera
+    points:np.ndarray # (N,68,3) float32 landmarks, as `in_sides` gives them
     lids:np.ndarray # (N,2) float32 `lid_openings`
     gap:np.ndarray # (N,) float32 `mouth_gap`
     times:np.ndarray # (N,) float64 seconds from the first frame
@@ -251,9 +259,6 @@ def is_template(
     except (SafetensorError, OSError): return False
 
 # %% ../nbs/26_motion.ipynb #26-motion-024
-def _sides(points, size): # pixels → sides from the centre, (468,3) float32
-    return np.float32((points + [.5, .5, 0]) / size - [.5, .5, 0])
-
 @torch.inference_mode()
 def record(
     model:X2Face, # in evaluation mode
@@ -263,14 +268,14 @@ def record(
     render:str|Rendering=OFFLINE, # decides whether the mirrored frames are recorded, too
     batch:int=1, # frames to encode at a time
 ) -> MotionTemplate:
-    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises `X2FaceError` if
-    there is no face at all."""
+    """Make a template of a driver's crops. A frame without a face repeats the last one. Raises
+    `X2FaceError` if there is no face at all."""
     reader, vecs, rows, last, before, waiting = FaceReader(), [], [], -1, None, []
     for t, crop, shot in crops:
         if shot != before: reader.mesh.reset()
         before, points = shot, None if crop is None else reader(crop)
         if points is not None:
-            marks = _sides(points, len(crop))[MESH_68]
+            marks = in_sides(points, len(crop))[MESH_68]
             waiting.append((crop, marks, lid_openings(points), np.float32(mouth_gap(points))))
             last += 1
         if len(waiting) == batch: vecs += _encoded(model, waiting, render)
@@ -422,7 +427,8 @@ def upper_teeth(
     order = np.argsort((lip - middle) @ across)
     below = (below - np.interp(u * half, (lip - middle)[order] @ across, (lip - middle)[order] @ down)) / unit
     long = np.minimum(TOOTH, .6 * mouth_gap(points)) * np.clip(1.15 - u**2, 0, 1)
-    row = np.clip((long - below) / .02, 0, 1) * np.clip(below / .01 + .6, 0, 1) * np.clip((.85 - np.abs(u)) / .25, 0, 1)
+    row = np.clip((long - below) / .02, 0, 1) * np.clip(below / .01 + .6, 0, 1)
+    row = row * np.clip((.85 - np.abs(u)) / .25, 0, 1)
     gaps = .08 * np.cos(np.arcsin(np.clip(u, -1, 1)) * 10)**8 # between teeth, closer towards the corners
     return np.float32(row * (.92 - .25 * u**2 - gaps))
 
@@ -503,7 +509,7 @@ class ExpressionMaps:
         *lips, a, b = trace(grid, places)
         lips = np.reshape(lips, self._lips.shape)
         gaps = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.linalg.norm(a - b)
-        shut = np.interp(self.gap, self._mouth[0], gaps) * np.clip(2 - self.gap / CLOSED, 0, 1) # of closed lips
+        shut = np.clip(2 - self.gap / CLOSED, 0, 1) * np.interp(self.gap, self._mouth[0], gaps) # closed lips'
         return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._mouth[0]))
 
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
@@ -531,7 +537,8 @@ def opened(
     return np.maximum(0, gaps - min(CLOSED, np.percentile(gaps, 10)))
 
 # %% ../nbs/26_motion.ipynb #26-motion-146
-STABLE = [0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45] # of dlib's 68: what expressions hardly move
+# of dlib's 68 points, those that expressions hardly move
+STABLE = [0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]
 
 def pose_seen(
     points:np.ndarray, # (N,3) points of a head
@@ -562,7 +569,8 @@ class HeadMap(Motion):
         edge = np.linspace(-.5, .5, 6)
         frame = np.array([(x, y) for x in edge for y in edge if .5 in (abs(x), abs(y))])
         self.still = np.concatenate([far[np.abs(far).max(1) < .49], frame])
-        self.low, self.high = .6 * np.maximum(.05, .5 + hair[:, :2].min(0)), .6 * np.maximum(.05, .5 - hair[:, :2].max(0))
+        ends = hair[:, :2].min(0), -hair[:, :2].max(0)
+        self.low, self.high = (.6 * np.maximum(.05, .5 + x) for x in ends)
 
     def follow(self,
         grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
@@ -585,7 +593,7 @@ class HeadMap(Motion):
         middle = 2 * a.mean(0)[:2]
         return np.hstack([size * np.eye(2), (middle + 2 * off - size * middle)[:, None]])
 
-    def _moved(self, reference, now): # rigid points, size of the source's face in the driver's; turn, way and scale
+    def _moved(self, reference, now): # rigid points, size of the source in the driver's; turn, way, scale
         a, b = reference[STABLE], now[STABLE]
         unit = np.linalg.norm(np.ptp(self.rest[STABLE], 0)) / np.linalg.norm(np.ptp(a, 0))
         turn, scale = _turn_and_scale(similarity(a, b)[:, :3], self.gain)
@@ -715,8 +723,8 @@ def motion_config(
     motion:str|MotionConfig|None=None, # a row of `MOTIONS`, or its name; None chooses by the rendering
     render:str|Rendering=OFFLINE, # the rendering it goes with
 ) -> MotionConfig:
-    """Look up a motion; None gives `relative`, or `paper` if the rendering is not calibrated. Raises `X2FaceError` for
-    an unknown name."""
+    """Look up a motion; None gives `relative`, or `paper` if the rendering is not calibrated. Raises
+    `X2FaceError` for an unknown name."""
     if isinstance(motion, MotionConfig): return motion
     if motion is None: motion = "relative" if rendering(render).calibrated else "paper"
     if motion not in MOTIONS:
@@ -724,8 +732,8 @@ def motion_config(
     return MOTIONS[motion]
 
 # %% ../nbs/26_motion.ipynb #26-motion-054
-_NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a picture "
-            "from nearer to the front.")
+_NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a "
+            "picture from nearer to the front.")
 
 @torch.inference_mode()
 def perform(
@@ -747,9 +755,10 @@ def perform(
     vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
     flow_of = lambda i: _decoded(model, torch.from_numpy(vecs[i]).to(device))
     if config.relative:
-        refs = reference_frames(template, points, reference) if points is not None else _refuse()
+        if points is None: raise X2FaceError(_NO_MESH)
+        refs = reference_frames(template, points, reference)
         motions = _motions(model, emb, template, render, config, points, flow_of, refs)
-    head = HeadMap(_sides(points, len(still)), config.gain) if config.relative and config.head else None
+    head = HeadMap(in_sides(points, len(still)), config.gain) if config.relative and config.head else None
     maps = ExpressionMaps(face, points) if points is not None and (config.lids or config.mouth) else None
     shares = lid_shares(template.lids, np.percentile(template.lids[template.found], 80, axis=0))
     gaps, last = opened(template.gap), None
@@ -769,8 +778,6 @@ def perform(
         if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
 
-def _refuse(): raise X2FaceError(_NO_MESH)
-
 def _decoded(model, vec): # (F,D) → (1,2,h,w)
     flow = model.driving.decode(vec)
     return flip_average(*flow.chunk(2)) if len(flow) == 2 else flow
@@ -778,7 +785,7 @@ def _decoded(model, vec): # (F,D) → (1,2,h,w)
 def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
     picture, inner = emb.sampled(render)
     own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
-    place = _sides(points, picture.shape[-1])[MESH_68, :2] * 2
+    place = in_sides(points, picture.shape[-1])[MESH_68, :2] * 2
     def since(i):
         align = similarity(place, template.points[i, :, :2] * 2)
         return Relative(own, flow_of(i), align, config.gain, config.still)
@@ -805,7 +812,7 @@ class LiveMotion(Motion):
         self._maps = ExpressionMaps(self._shown, self._points) if wanted else None
         self._head, self._inner = None, inner
         if self.config.relative and self.config.head:
-            self._head = HeadMap(_sides(self._points, len(self._still)), self.config.gain)
+            self._head = HeadMap(in_sides(self._points, len(self._still)), self.config.gain)
         self._reader, self._calm, self._steady = FaceReader(), OneEuro(), OneEuro(beta=15.)
         self._lids, self._gaps, self._gap = deque(maxlen=250), deque(maxlen=250), None
         self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
@@ -823,7 +830,7 @@ class LiveMotion(Motion):
         if self._maps is None and not self.config.relative: return
         self._now = self._reader(drv)
         if self._now is None: return
-        self._marks = _sides(self._now, len(drv))[MESH_68]
+        self._marks = in_sides(self._now, len(drv))[MESH_68]
         if self.config.smooth: self._marks = self._steady(self._marks, t)
         self._lids.append(lid_openings(self._now))
         self._gaps.append(mouth_gap(self._now))
@@ -847,7 +854,8 @@ class LiveMotion(Motion):
     def _measure(self, flow): # what the head and the mouth lack in this field
         grid = sampling_grid(flow, self._inner)
         if self._head and self._relative: grid = self._head.follow(grid, self._reference, self._marks)
-        if self._maps and self.config.mouth: self._gap = self._maps.asked(grid, opened(np.array(self._gaps))[-1])
+        if self._maps and self.config.mouth:
+            self._gap = self._maps.asked(grid, opened(np.array(self._gaps))[-1])
 
     def final(self, grid:Tensor) -> Tensor: return self._head.final(grid) if self._head else grid
 
@@ -858,7 +866,7 @@ class LiveMotion(Motion):
         seen = SimpleNamespace(points=self._marks[None], lids=self._lids[-1][None], gap=gap)
         far = float(pose_distance(seen, self._points)[0])
         if far > .9 * self._near: return
-        self._near, place = far, _sides(self._points, len(self._still))[MESH_68, :2] * 2
+        self._near, place = far, in_sides(self._points, len(self._still))[MESH_68, :2] * 2
         align, self._reference = similarity(place, self._marks[:, :2] * 2), self._marks
         self._relative = Relative(self._own, flow, align, self.config.gain, self.config.still)
 
@@ -949,7 +957,7 @@ def _path(times, at, boxes, config) -> list: # one square where it serves all, e
     boxes = median_filter(np.float64(boxes), size=(3, 1), mode="nearest")
     rows = np.stack([*(boxes[:, :2] + boxes[:, 2:]).T / 2, (boxes[:, 2:] - boxes[:, :2]).max(1)])
     rate = (len(times) - 1) / max(1e-6, np.ptp(times))
-    def calm(row, seconds): # around the way from the first to the last place, so that a walker's ends do not lag
+    def calm(row, seconds): # around the straight way, so that a walker's ends do not lag
         row = np.interp(times, at, row)
         line = np.linspace(row[0], row[-1], len(row))
         return line + gaussian_filter1d(row - line, max(.01, seconds * rate), mode="nearest")
