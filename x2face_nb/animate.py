@@ -367,7 +367,7 @@ def animate(
 
     part, spent, n, before = dict(fps=fps, start=start, stop=stop), [0.], 0, time.perf_counter()
     if not template: part["turn"] = video_turn(driving, detector, start)
-    trusts, lead, path, voice = [], 0, None, None if template else driving
+    trusts, lead, path, voice = [] if trust else None, 0, None, None if template else driving
     if turns: moves, motion, reference, lead, voice = driving.prepare(animator, emb, motion, progress)
     elif template: moves = MotionTemplate.load(driving, animator.weights_hash)
     else:
@@ -385,7 +385,7 @@ def animate(
         made = perform(animator.model, emb.to(animator.device), moves, animator.rendering, size, motion,
             reference, trusts)
         for _ in range(lead): _timed(made, spent)
-        trusts.clear()
+        if trust: trusts.clear()
         while (g := _timed(made, spent)) is not None:
             t = None if fps else moves.times[lead + n] - moves.times[lead]
             writer.write(finish(next(drvs)[1] if compare else None, g), t)

@@ -7,8 +7,8 @@ __all__ = ['STRENGTH', 'EYES', 'UPPER_LIP', 'LOWER_LIP', 'CHEEKS', 'INSIDE', 'OV
            'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'in_sides', 'lid_openings',
            'mouth_gap', 'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map',
            'move_lids', 'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened',
-           'pose_seen', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'perform',
-           'LiveMotion', 'CropPath', 'follow']
+           'pose_seen', 'spread', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config',
+           'perform', 'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from scenedetect import AdaptiveDetector, FrameTimecode
-from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.spatial import Delaunay
 from torch import Tensor
@@ -551,6 +550,20 @@ def pose_seen(
     turn = s.mean() * np.stack([x, y, np.cross(x, y)])
     return np.hstack([turn, np.append(seen.mean(0) - turn[:2] @ points.mean(0), 0)[:, None]])
 
+def spread(
+    places:np.ndarray, # (N,2) without duplicates
+    values:np.ndarray, # (N,2) at these places
+    here:Tensor, # (1,h,w,2) other places
+) -> Tensor: # (1,h,w,2) float32
+    "SciPy's linear `RBFInterpolator` with a constant, in torch, whose threads BLAS's would slow down."
+    at, n = torch.from_numpy(places).double(), len(places)
+    k = torch.ones(n + 1, n + 1, dtype=torch.float64)
+    k[:n, :n], k[n, n] = -torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist"), 0
+    wanted = torch.cat([torch.from_numpy(values).double(), torch.zeros(1, 2)])
+    weights = torch.linalg.solve(k, wanted)
+    far = -torch.cdist(here.view(-1, 2).double(), at, compute_mode="donot_use_mm_for_euclid_dist")
+    return (far @ weights[:n] + weights[n]).float().view_as(here)
+
 # %% ../nbs/26_motion.ipynb #26-motion-148
 class HeadMap(Motion):
     "Turns, scales and moves the head of a generated frame as the driver's mesh did."
@@ -620,10 +633,8 @@ class HeadMap(Motion):
 
     def _way(self, grid, wanted, seen): # (1,h,w,2) offsets
         to, frm = (2 * (self.moving @ p[:, :3].T + p[:, 3])[:, :2] for p in (wanted, seen))
-        spread = RBFInterpolator(np.concatenate([to, 2 * self.still]),
-                                 np.concatenate([frm - to, 0 * self.still]), kernel="linear", degree=0)
-        here = identity_grid(*grid.shape[1:3])
-        return torch.from_numpy(spread(here.view(-1, 2).numpy())).float().view_as(here).to(grid.device)
+        to, frm = np.concatenate([to, 2 * self.still]), np.concatenate([frm, 2 * self.still])
+        return spread(to, frm - to, identity_grid(*grid.shape[1:3])).to(grid.device)
 
     def final(self, grid:Tensor) -> Tensor:
         if self.way is None: return grid
