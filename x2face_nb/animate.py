@@ -183,11 +183,15 @@ def best_frame(
             frontal = 1 - min(abs(nose - (left + right)/2)/max(right - left, 1.), .9)
             if (value := f.score*f.area**.5*frontal) > best: best, img = value, frame
     if img is None:
-        raise X2FaceError(f"No face found in {reader.info.path}; choose another video, or its second with "
-            f"at.")
+        raise X2FaceError(f"No face found in {reader.info.path}; "
+                          "choose another video, or its second with at.")
     return img
 
 # %% ../nbs/50_animate.ipynb #50-animate-017
+def _check_side(size):
+    if not 16 <= size <= (most := limit("side")):
+        raise X2FaceError(f"size takes 16 to {most} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
+
 def source_crops(
     paths:str|Path|list, # pictures or videos of one person; of a video the frame that shows the face best
     size:int=256, # side of the crops
@@ -196,9 +200,7 @@ def source_crops(
     at:float|None=None, # second of the videos to take instead of the best frame
 ) -> list[tuple[np.ndarray, np.ndarray, SquareCrop]]: # crop, full frame, where it was cut
     "Source crops, framed as in training. Raises `X2FaceError` for what cannot be read or shows no face."
-    if not 16 <= size <= limit("side"):
-        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for "
-            f"more.")
+    _check_side(size)
     detector, out = detector or FaceDetector(), []
     for p in [paths] if isinstance(paths, (str, Path)) else paths:
         if is_image(p):
@@ -249,8 +251,8 @@ def read_motion(
     turn:int|None=None, # quarter turns that bring its face upright; found where None
 ) -> tuple[MotionTemplate, CropPath]:
     "Motion template of a video, and where its face was. Raises `X2FaceError` without any face."
-    part = dict(fps=fps, start=start, stop=stop, turn=video_turn(driving, detector, start) if turn is None
-        else turn)
+    if turn is None: turn = video_turn(driving, detector, start)
+    part = dict(fps=fps, start=start, stop=stop, turn=turn)
     bar = lambda what, n: tqdm(desc=what, unit="frame", total=n, disable=not progress, leave=False)
     with VideoReader(driving, **part) as r:
         rate = fps or r.info.fps
@@ -311,14 +313,12 @@ def animate(
     """Drive a source with a video or a picture, from files to a file named after both where `out` is None.
     Raises `X2FaceError` for anything that cannot be done, before any work where it can be known."""
     if batch < 1: raise X2FaceError(f"batch must be 1 or more, got {batch}.")
-    if not 16 <= size <= limit("side"):
-        raise X2FaceError(f"size takes 16 to {limit('side')} pixels, got {size}; raise X2FACE_MAX_SIDE for "
-            f"more.")
+    _check_side(size)
     if paste and compare: raise X2FaceError("Choose one of compare and paste, not both.")
     turns, name = hasattr(driving, "prepare"), getattr(driving, "name", driving)
     still, template = not turns and is_image(driving), turns or is_template(driving)
-    out = Path(out or default_output(source if isinstance(source, (str, Path)) else source[0], name, ".png"
-        if still else ".mp4"))
+    first = source if isinstance(source, (str, Path)) else source[0]
+    out = Path(out or default_output(first, name, ".png" if still else ".mp4"))
     if still and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise X2FaceError(f"The driving file is a picture, so the result is one: name {out} .png or .jpg.")
     if not still and out.suffix: format_of(out)
