@@ -697,9 +697,9 @@ def _flat(
 
 def _model_facts(cfg) -> dict:
     "Size of a model, from its configuration."
-    from x2face_nb.x2face import PRESETS, blueprint
+    from x2face_nb.x2face import PRESETS, blueprint, network_table
     name = next((f"preset {k}" for k, v in PRESETS.items() if v == cfg), f"configuration {cfg.hash}")
-    rows = blueprint(cfg).table(cfg.embed_size)
+    rows = network_table(blueprint(cfg), cfg.embed_size)
     return dict(model=name) | {r["network"]: f"{r['params_M']:.2f} M parameters, {r['GMACs']:.2f} GMACs "
                                              f"at {cfg.embed_size}×{cfg.embed_size}" for r in rows}
 
