@@ -136,6 +136,11 @@ def test_package_imports_nothing_heavy():
     assert set(heavy.split()) - set(before.split()) == {LIB.name}
 
 
+def test_weights_load_without_the_compiler():
+    "`torch._dynamo`, which initialising on the meta device brings, takes longer than the weights themselves."
+    assert run("import sys; from x2face_nb.x2face import load_model; load_model(); print('torch._dynamo' in sys.modules)") == "False\n"
+
+
 def test_help_shows_every_parameter():
     "Of all that the package exports by name; `animate` is the function, also after the module of that name was imported."
     run("""

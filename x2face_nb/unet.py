@@ -47,9 +47,9 @@ class Up(nn.Module):
 def init_weights(
     m:nn.Module, # any module; its convolutions are initialised in place
 ) -> nn.Module: # the same module
-    "Xavier-normal convolutions (gain 1), as in the released code."
+    "Xavier-normal convolutions (gain 1), as in the released code. Leaves those on the meta device alone."
     for c in m.modules():
-        if isinstance(c, nn.Conv2d): nn.init.xavier_normal_(c.weight)
+        if isinstance(c, nn.Conv2d) and not c.weight.is_meta: nn.init.xavier_normal_(c.weight)
     return m
 
 # %% ../nbs/21_unet.ipynb #21-unet-015
