@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 import cv2
@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from .core import X2FaceError, cache_dir, file_hash, machine, require_extra, write_text
+from .motion import FaceReader
 from .samples import sample_source
 from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average
 from .render import rendering, sampling_grid
@@ -117,6 +118,10 @@ class Engine(_Network):
         "The `Renderer` of an embedded face. It pads the frame's edge as these weights were trained to."
         return Renderer(emb, size, render, self.cfg.padding, motion)
 
+    def reader(self) -> FaceReader:
+        "What reads the face mesh of driving crops, a new one for each session."
+        return FaceReader()
+
     def __repr__(self): return f"{self.name} engine, {self.threads} thread{'s' * (self.threads > 1)}"
 
 # %% ../nbs/52_engine.ipynb #52-engine-010
@@ -195,11 +200,44 @@ class OpenVINOEngine(Engine):
         self.request = core.compile_model(core.read_model(onnx), "CPU", config).create_infer_request()
 
     def _run(self, x): return self.request.infer([x.numpy()])[0][0].copy()
+    def reader(self) -> FaceReader:
+        "As for any engine, on OpenVINO."
+        return _OpenVINOReader()
 
 # %% ../nbs/52_engine.ipynb #52-engine-029
 class OpenVINOBF16Engine(OpenVINOEngine):
     "OpenVINO, bfloat16. Raises `X2FaceError` if it is not installed or the processor has no bfloat16."
     name, precision, exact = "openvino-bf16", "bf16", False
+
+# %% ../nbs/52_engine.ipynb #52-engine-321
+class _Landmarks:
+    "A packaged landmark model on OpenVINO, with the methods of the `cv2.dnn.Net` it replaces."
+    def __init__(self,
+        file:str, # *.tflite in the package's folder `pretrained`
+        *outputs:str, # names of its outputs
+    ):
+        ov = _library("openvino")
+        core, path = ov.Core(), Path(str(resources.files("x2face_nb")))/"pretrained"/file
+        model = core.read_model(path)
+        found = [o for name in outputs for o in model.outputs if name in o.get_names()]
+        config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=1)
+        model = ov.Model(found, model.get_parameters())
+        self._request = core.compile_model(model, "CPU", config).create_infer_request()
+
+    def setInput(self, blob): self._blob = np.ascontiguousarray(blob.transpose(0, 2, 3, 1))
+
+    def forward(self, names):
+        "One array for one name, a list of arrays for a list of names."
+        out = [x.copy() for x in self._request.infer([self._blob]).values()]
+        return out if isinstance(names, list) else out[0]
+
+# %% ../nbs/52_engine.ipynb #52-engine-322
+class _OpenVINOReader(FaceReader):
+    "A `FaceReader` whose networks run on OpenVINO."
+    def __init__(self):
+        super().__init__()
+        self.mesh.net = _Landmarks("face_landmark.tflite", "conv2d_20", "conv2d_30")
+        self.eyes = _Landmarks("iris_landmark.tflite", "output_eyes_contours_and_brows")
 
 # %% ../nbs/52_engine.ipynb #52-engine-031
 _CLASSES = (TorchEngine, TorchBF16Engine, CompiledEngine, ONNXEngine, OpenVINOEngine, OpenVINOBF16Engine)

@@ -230,7 +230,8 @@ class LiveSession:
         "The motion of an embedded face: a configuration becomes a `LiveMotion`."
         if not isinstance(self._motion, (str, MotionConfig)): return self._motion
         picture, _ = emb.sampled(self.rendering)
-        return LiveMotion(emb, self._engine._drive(picture, self.rendering), self.rendering, self._motion)
+        own = self._engine._drive(picture, self.rendering)
+        return LiveMotion(emb, own, self.rendering, self._motion, reader=self._engine.reader())
 
     def _set(self, emb=None, size=None):
         with self._lock:

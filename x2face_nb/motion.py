@@ -560,9 +560,9 @@ def spread(
     k = torch.ones(n + 1, n + 1, dtype=torch.float64)
     k[:n, :n], k[n, n] = -torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist"), 0
     wanted = torch.cat([torch.from_numpy(values).double(), torch.zeros(1, 2)])
-    weights = torch.linalg.solve(k, wanted)
-    far = -torch.cdist(here.view(-1, 2).double(), at, compute_mode="donot_use_mm_for_euclid_dist")
-    return (far @ weights[:n] + weights[n]).float().view_as(here)
+    weights = torch.linalg.solve(k, wanted).float() # single precision will do from here
+    far = -torch.cdist(here.view(-1, 2), at.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.addmm(weights[n], far, weights[:n]).view_as(here)
 
 # %% ../nbs/26_motion.ipynb #26-motion-148
 class HeadMap(Motion):
@@ -811,6 +811,7 @@ class LiveMotion(Motion):
         render:str|Rendering, # how frames are made
         motion:str|MotionConfig="relative", # a row of `MOTIONS`, or its name
         settle:float=3., # seconds in which a nearer reference frame may come
+        reader:FaceReader|None=None, # reads the driver's face; a new one where None
     ):
         picture, inner = emb.sampled(rendering(render))
         self.config, self.settle, self._still = motion_config(motion, render), settle, to_uint8(picture[0])
@@ -824,7 +825,7 @@ class LiveMotion(Motion):
         self._head, self._inner = None, inner
         if self.config.relative and self.config.head:
             self._head = HeadMap(in_sides(self._points, len(self._still)), self.config.gain)
-        self._reader, self._calm, self._steady = FaceReader(), OneEuro(), OneEuro(beta=15.)
+        self._reader, self._calm, self._steady = reader or FaceReader(), OneEuro(), OneEuro(beta=15.)
         self._lids, self._gaps, self._gap = deque(maxlen=250), deque(maxlen=250), None
         self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
 

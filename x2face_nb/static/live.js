@@ -286,7 +286,7 @@ function render({ model, el }) {
 
   function stats() {
     const now = performance.now(), recent = times.filter(t => t > now - 2000), last = rounds.slice(-Math.max(recent.length, 1));
-    const rate = recent.length > 1 ? (recent.length - 1) / (recent.at(-1) - recent[0]) * 1000 : 0;
+    const rate = recent.length > 1 ? recent.length / Math.min(2000, now - times[0]) * 1000 : 0; // frames that come in a burst are no rate
     return { fps: rate, p50: quantile(last, .5), p95: quantile(last, .95), dropped: skipped, painted, sent, rounds: [...rounds], times: [...times] };
   }
   root.x2face = { stats, reset: () => { painted = skipped = 0; past = []; rounds = []; times = []; } };
