@@ -35,18 +35,21 @@ from . import __version__
 @functools.cache
 def _signature(
     function:str, # "module.function" or "module.Class" of this package
-) -> dict: # argument → (default, as it is written there; the comment beside it)
+) -> dict: # argument or field → (default, as it is written there; the comment beside it)
     "Arguments of a library function, read from its source without importing it."
     module, _, name = function.partition(".")
     source = Path(importlib.util.find_spec(f"x2face_nb.{module}").origin).read_text(encoding="utf-8")
     found = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
+    lines, body = source.splitlines(), getattr(found, "body", ())
     if isinstance(found, ast.ClassDef):
-        found = next(n for n in found.body if getattr(n, "name", "") == "__init__")
-    args = found.args
-    defaults = [ast.Constant(...)]*(len(args.args) - len(args.defaults)) + args.defaults
-    lines = source.splitlines()
-    return {a.arg: (ast.unparse(d), lines[a.lineno - 1].partition(" # ")[2])
-            for a, d in zip(args.args, defaults) if a.arg != "self"}
+        found = next((n for n in body if getattr(n, "name", "") == "__init__"), None)
+    if found is None: # a dataclass
+        rows = [(n.target.id, n.value, n.lineno) for n in body if isinstance(n, ast.AnnAssign)]
+    else:
+        args, given = found.args.args, found.args.defaults
+        rows = [(a.arg, d, a.lineno) for a, d in zip(args, [None]*(len(args) - len(given)) + given)]
+    return {name: (ast.unparse(d or ast.Constant(...)), lines[at - 1].partition(" # ")[2])
+            for name, d, at in rows if name != "self"}
 
 # %% ../nbs/60_cli.ipynb #60-cli-008
 def _like(
@@ -278,8 +281,8 @@ def _posed(
     return sources, PoseDriver(curve, driving, bool(pose), fps or 25.), None
 
 # %% ../nbs/60_cli.ipynb #60-cli-024
-_device = _like("animate.animate.device", "--device")
-_weights = _like("animate.animate.weights", "--weights")
+_device = _like("animate.AnimateConfig.device", "--device")
+_weights = _like("animate.AnimateConfig.weights", "--weights")
 
 def _animation(made):
     "What came of an animation, in plain lines."
@@ -305,24 +308,24 @@ def animate(
                              "--roll or --pose"),
     out:Path=_like("animate.animate.out", "--out", "-o"),
     weights:Path=_weights,
-    size:int=_like("animate.animate.size", "--size"),
-    compare:bool=_like("animate.animate.compare", "--compare"),
-    paste:bool=_like("animate.animate.paste", "--paste"),
-    fps:float=_like("animate.animate.fps", "--fps"),
-    start:float=_like("animate.animate.start", "--start"),
-    stop:float=_like("animate.animate.stop", "--stop"),
-    at:float=_like("animate.animate.at", "--at"),
-    source_face:int=_like("animate.animate.source_face", "--source-face"),
-    driving_face:int=_like("animate.animate.driving_face", "--driving-face"),
+    size:int=_like("animate.AnimateConfig.size", "--size"),
+    compare:bool=_like("animate.AnimateConfig.compare", "--compare"),
+    paste:bool=_like("animate.AnimateConfig.paste", "--paste"),
+    fps:float=_like("animate.AnimateConfig.fps", "--fps"),
+    start:float=_like("animate.AnimateConfig.start", "--start"),
+    stop:float=_like("animate.AnimateConfig.stop", "--stop"),
+    at:float=_like("animate.AnimateConfig.at", "--at"),
+    source_face:int=_like("animate.AnimateConfig.source_face", "--source-face"),
+    driving_face:int=_like("animate.AnimateConfig.driving_face", "--driving-face"),
     audio:str=_asked(None, "file whose sound to take, or none; that of the driving video by default",
                      "--audio"),
-    batch:int=_like("animate.animate.batch", "--batch"),
+    batch:int=_like("animate.AnimateConfig.batch", "--batch"),
     render:str=_asked(None, "rendering: paper, composed, calibrated, refined or flip, which it is by "
                             "default", "--render", metavar="NAME"),
     motion:str=_asked(None, "relative (the default), absolute or paper", "--motion", metavar="NAME"),
     gain:float=_asked(None, "strength of relative motion", "--gain"),
     expression:bool=_asked(True, "move lids and mouth of the source", "--expression/--no-expression"),
-    reference:float=_like("animate.animate.reference", "--reference"),
+    reference:float=_like("animate.AnimateConfig.reference", "--reference"),
     yaw:str=_asked(None, "degrees that the head turns from the photograph's pose, or stops such as -30:30",
                    "--yaw"),
     pitch:str=_asked(None, "the same for nodding", "--pitch"),
@@ -330,8 +333,8 @@ def animate(
     seconds:float=_like("control.sweep.seconds", "--seconds"),
     pose:Path=_asked(None, "CSV file, video or motion template whose head angles replace the driver's; the "
                            "expression stays", "--pose"),
-    edit:Path=_like("animate.animate.edit", "--edit"),
-    trust:Path=_like("animate.animate.trust", "--trust"),
+    edit:Path=_like("animate.AnimateConfig.edit", "--edit"),
+    trust:Path=_like("animate.AnimateConfig.trust", "--trust"),
     cache:bool=_asked(True, "keep embedded faces for the next time", "--cache/--no-cache"),
     device:str=_device,
     force:bool=_force(),
@@ -341,7 +344,7 @@ def animate(
     many = driving.is_dir() or driving.suffix == ".txt"
     files, angles = [*sources, *filter(None, (driving, pose, edit))], dict(yaw=yaw, pitch=pitch, roll=roll)
     _writable([out, trust], files, force, folders=many or bool(out) and not out.suffix)
-    from x2face_nb.animate import animate as run, animate_all
+    from x2face_nb.animate import AnimateConfig, animate as run, animate_all
     from x2face_nb.motion import motion_config
     from x2face_nb.render import OFFLINE
     how = motion_config(motion, render or OFFLINE)
@@ -351,13 +354,14 @@ def animate(
         raise typer.BadParameter("head angles go with one driver, not with many")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
     if not many: sources, driving, fps = _posed(sources, driving, pose, angles, seconds, fps)
-    options = dict(weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop,
-                   source_face=source_face, driving_face=driving_face, batch=batch, render=render or OFFLINE,
-                   device=device, cache=None if cache else False, motion=how, reference=reference, at=at,
-                   audio=audio, edit=edit, trust=trust, progress=_bars())
+    config = AnimateConfig(
+        weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop, at=at,
+        source_face=source_face, driving_face=driving_face, batch=batch, render=render or OFFLINE,
+        device=device, cache=None if cache else False, motion=how, reference=reference, audio=audio,
+        edit=edit, trust=trust, progress=_bars(), overwrite=force)
     source = sources[0] if len(sources) == 1 else sources
-    if not many: return _animation(run(source, driving, out, overwrite=force, **options))
-    jobs = animate_all(source, driving, out or ".", force, _job, **options)
+    if not many: return _animation(run(source, driving, out, config))
+    jobs = animate_all(source, driving, out or ".", config, _job)
     failed = sum(j.result is None for j in jobs)
     typer.echo(f"{len(jobs) - failed} done, {failed} failed, {sum(j.seconds for j in jobs):.1f} s")
     if failed: raise typer.Exit(1)
@@ -369,7 +373,7 @@ def embed(
     out:Path=_asked(..., ".safetensors to write", "--out", "-o"),
     picture:Path=_asked(None, ".png or .jpg to write, the embedded face as a picture", "--picture"),
     weights:Path=_weights,
-    edit:Path=_like("animate.animate.edit", "--edit"),
+    edit:Path=_like("animate.AnimateConfig.edit", "--edit"),
     size:int=_like("animate.source_crops.size", "--size"),
     source_face:int=_like("animate.source_crops.index", "--source-face"),
     device:str=_device,
@@ -495,13 +499,14 @@ def _keys(
 # %% ../nbs/60_cli.ipynb #60-cli-072
 @_command("x2face config train --recipe live")
 def config(
-    command:str=_asked("train", "train, prepare or sweep"),
+    command:str=_asked("train", "train, prepare, sweep or animate"),
     recipe:str=_asked(None, "a training recipe, whose values are shown instead of the defaults", "--recipe"),
 ):
     "List what --set can change: key, value, meaning; and the training recipes."
-    if command not in ("train", "prepare", "sweep"):
-        raise typer.BadParameter("it is train, prepare or sweep", param_hint="COMMAND")
+    if command not in ("train", "prepare", "sweep", "animate"):
+        raise typer.BadParameter("it is train, prepare, sweep or animate", param_hint="COMMAND")
     if command == "prepare": from x2face_nb.prepare import PrepareConfig as Kind
+    elif command == "animate": from x2face_nb.animate import AnimateConfig as Kind
     elif command == "sweep": from x2face_nb.ablation import Run as Kind
     else:
         from x2face_nb.recipes import RECIPES, recipe as named

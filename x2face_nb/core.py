@@ -106,6 +106,7 @@ def _convert(
     origin, args = typing.get_origin(tp), typing.get_args(tp)
     if origin in (typing.Union, types.UnionType):
         if v is None and type(None) in args: return None
+        if type(v) in args: return v
         return _convert(next(a for a in args if a is not type(None)), v, where)
     if isinstance(tp, type) and issubclass(tp, Config):
         return v if isinstance(v, tp) else tp.from_dict(v)
@@ -128,7 +129,7 @@ def _convert(
         if isinstance(v, (int, float, str)) and not isinstance(v, bool):
             with suppress(ValueError, OverflowError): return float(v)
     elif tp is str:
-        if isinstance(v, str): return v
+        if isinstance(v, (str, os.PathLike)): return os.fspath(v)
     else: return v
     raise X2FaceError(f"{where} must be {tp.__name__}, got {reprlib.repr(v)}.")
 
@@ -212,7 +213,10 @@ class Config:
 # %% ../nbs/00_core.ipynb #00-core-209
 def _changes(mine:Config, default:Config) -> dict:
     pairs = {f.name: (getattr(mine, f.name), getattr(default, f.name)) for f in dataclasses.fields(mine)}
-    return {k: _changes(a, b) if isinstance(a, Config) else a for k, (a, b) in pairs.items() if a != b}
+    def told(a, b):
+        if not isinstance(a, Config): return a
+        return _changes(a, b) if type(a) is type(b) else a.to_dict()
+    return {k: told(a, b) for k, (a, b) in pairs.items() if a != b}
 
 def json_hash(
     d:dict, # anything that JSON can hold

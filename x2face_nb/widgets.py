@@ -6,7 +6,7 @@
 __all__ = ['FACES', 'static_text', 'Portrait', 'decode_jpeg', 'make_portrait', 'sample_portraits', 'page_id', 'Scratch', 'Upload',
            'Option', 'motion_options', 'chosen_motion', 'Page', 'Inbox', 'Shelves', 'Studio', 'flow_mesh',
            'decode_frame', 'Seats', 'LiveStudio', 'Clip', 'open_clip', 'offline_options', 'plain_name', 'fit_square',
-           'OfflineStudio']
+           'chosen_config', 'Sheet', 'OfflineStudio']
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-070
 from .core import X2FaceError, require_extra
@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -37,12 +37,13 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
-from .animate import Animator, cut_crops, expected_frames, source_crops
+from .animate import (AnimateConfig, Animator, Driver, Source, generate_frames, open_driver,
+                               source_crops)
 from .samples import sample_driving, sample_source
 from .engine import Engine, make_engine
-from .faces import FaceDetector, SquareCrop, paste_back, still_square
+from .faces import FaceDetector, SquareCrop, still_square
 from .live import FaceFollower, Ledger, LiveFrame, LiveSession
-from .motion import MOTIONS, MotionConfig, follow, motion_config, perform, record
+from .motion import MOTIONS, MotionConfig, motion_config
 from .render import LIVE, OFFLINE, RENDERINGS, EmbeddedFace
 from .video import VideoInfo, VideoReader, VideoWriter, encode_image
 from .video import is_video, probe, read_image, resize
@@ -720,7 +721,7 @@ class Clip:
     path:Path # the file
     info:VideoInfo # as `probe` says
     first:np.ndarray # (S,S,3) uint8 RGB, its first frame around the face
-    motions:dict=field(default_factory=dict) # part and flip averaging → where the face is and its motion
+    read:dict=field(default_factory=dict) # part, face and flip averaging → the driver that was read
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-040a
 def open_clip(
@@ -741,21 +742,21 @@ def open_clip(
 FACES = ("largest", *range(1, 7)) # which face of a video drives
 
 def offline_options(
-    size:int=256, # side of the generated frames at first
+    size:int=AnimateConfig().size, # side of the generated frames at first
 ) -> list[Option]:
     "The offline studio's table of options."
-    sizes = tuple(sorted({128, 256, 384, 512, size}))
+    sizes, usual = tuple(sorted({128, 256, 384, 512, size})), AnimateConfig()
     return [
-        Option("start", "From second", 0., "Where in the driving video to begin", step=.5),
+        Option("start", "From second", usual.start, "Where in the driving video to begin", step=.5),
         Option("stop", "To second", 0., "Where in the driving video to end; 0 for its end", step=.5),
         Option("driver_face", "Driver's face", "largest", "Which face drives, counted from the left", FACES),
         Option("reference", "Neutral second", -1., "When the driver looks as the portrait does; -1 finds it",
                least=-1., step=.5),
         *motion_options(("relative", "absolute")),
-        Option("render", "Rendering", OFFLINE, "How frames are made: paper is the paper's way, flip the "
-                                               "most accurate and slowest", tuple(RENDERINGS)),
+        Option("render", "Rendering", usual.render, "How frames are made: paper is the paper's way, flip "
+                                                    "the most accurate and slowest", tuple(RENDERINGS)),
         Option("size", "Size, pixels", size, "Side of the generated frames", sizes),
-        Option("paste", "Paste back", False, "Put the generated face back into the whole picture"),
+        Option("paste", "Paste back", usual.paste, "Put the generated face back into the whole picture"),
     ]
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-067
@@ -823,47 +824,70 @@ class _DriverUploads(_Drivers):
         if 0 <= self.driver < len(self._clips):
             self.drv = encode_image(self._clips[self.driver].first, ".jpg")
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-400
+def chosen_config(
+    options:dict, # values of `offline_options`
+) -> AnimateConfig:
+    "The options of `animate` that those of the studio describe."
+    same = {k: options[k] for k in ("start", "render", "size", "paste")}
+    face, at = options["driver_face"], options["reference"]
+    return AnimateConfig(**same, stop=options["stop"] or None, reference=None if at < 0 else at,
+                         driving_face=None if face == "largest" else face - 1,
+                         motion=chosen_motion(options, options["render"]))
+
+# %% ../nbs/54_widgets.ipynb #54-widgets-402
+class Sheet:
+    "Source, driving and generated frame side by side, below their titles."
+    def __init__(self,
+        src:np.ndarray, # (S,S,3) uint8 RGB, the source
+        size:int, # side of each picture, pixels
+    ):
+        blank = np.zeros((size, size, 3), np.uint8)
+        self.img = side_by_side([resize(src, size), blank, blank], ("source", "driving", "generated"), size)
+        self.places = dict(side=size, step=size + 4, top=len(self.img) - size)
+
+    def shown(self) -> list[np.ndarray]:
+        "Driving and generated frame, as they lie in the sheet."
+        side, step, top = self.places.values()
+        return [self.img[top:, i*step:i*step + side] for i in (1, 2)]
+
+    def __call__(self,
+        drv:np.ndarray, # (size,size,3) uint8 RGB
+        gen:np.ndarray, # (H,W,3) uint8 RGB
+    ) -> np.ndarray:
+        "The sheet of a frame."
+        for place, img in zip(self.shown(), (drv, gen)): place[:] = fit_square(img, len(place))
+        return self.img
+
 # %% ../nbs/54_widgets.ipynb #54-widgets-318
 @dataclass(frozen=True, eq=False)
 class _Plan:
     "What to make."
-    portrait:Portrait
-    clip:Clip
-    part:dict # start and stop in seconds
-    options:dict
+    portrait:Portrait # who moves
+    clip:Clip # who is followed
+    config:AnimateConfig # how
     keys:dict # keys of portrait and clip in the galleries
 
     def check(self):
         "Raises `X2FaceError` for options that do not go together."
-        start, stop = self.part["start"], self.part["stop"]
-        if stop and stop <= start:
+        if self.config.stop and self.config.stop <= self.config.start:
             raise X2FaceError("To second lies before From second; open Options and change one of them.")
-        if self.options["paste"] and not self.portrait.stills:
+        if self.config.paste and not self.portrait.stills:
             raise X2FaceError("This portrait has no picture around it to paste into; choose one that was "
                               "made from a picture.")
-
-    @property
-    def frames(self) -> int: # 0 if not known
-        "How many frames the part has."
-        info = self.clip.info
-        return expected_frames(info.duration, info.fps, **self.part) or 0
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-319
 class _Reading(_DriverUploads):
     "Finds the face of a video, and reads its motion."
     progress = List(["", 0, 0]).tag(sync=True) # stage, frames done, frames in all (0: not known)
 
-    def _motion_of(self, plan, animator): # where the face is, and its motion template
-        part, face = plan.part, plan.options["driver_face"]
-        key, clip = (*part.values(), face, animator.rendering.flip), plan.clip
-        if key in clip.motions: return clip.motions[key]
-        with VideoReader(clip.path, **part) as r:
-            frames = self._counted(r.timed(), "Looking for the face", plan.frames)
-            path = follow(frames, self._detector, None if face == "largest" else face - 1)
-        with VideoReader(clip.path, **part) as r:
-            crops = self._counted(cut_crops(r, path, 256), "Reading the motion", len(path))
-            template = record(animator.model, crops, clip.info.fps, animator.weights_hash, animator.rendering)
-        return clip.motions.setdefault(key, (path, template))
+    def _driver_of(self, plan, animator) -> Driver:
+        how, read = plan.config, plan.clip.read
+        key = how.start, how.stop, how.driving_face, animator.rendering.flip
+        if key not in read:
+            read[key] = open_driver(plan.clip.path, animator, plan.portrait.emb, how, self._detector,
+                                    self._counted)
+        return replace(read[key], motion=how.motion, reference=how.reference)
 
     def _animator_for(self, render) -> Animator:
         "One for each rendering that was asked for."
@@ -875,50 +899,48 @@ class _Reading(_DriverUploads):
         shown = 0.
         for i, f in enumerate(frames):
             if self._stop.is_set(): raise X2FaceError("Cancelled.")
-            if time.perf_counter() - shown > .2: self.progress, shown = [stage, i, total], time.perf_counter()
+            if time.perf_counter() - shown > .2:
+                self.progress, shown = [stage, i, total or 0], time.perf_counter()
             yield f
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-320
 class _Rendering(_Reading):
     "Renders a plan."
-    def _frames(self, plan, path, template, animator): # (driving crop, generated frame) of each
-        o, portrait, s = plan.options, plan.portrait, plan.options["size"]
-        same = s == self.size and portrait.emb.preparation == animator.rendering.preparation
-        emb = portrait.emb if same or not portrait.stills else animator.embed(portrait.crops(s))
-        whole, square = portrait.stills[0] if o["paste"] else (None, None)
-        if whole is not None: whole = decode_jpeg(whole)
-        made = perform(animator.model, emb.to(animator.device), template, animator.rendering, s,
-                       chosen_motion(o, o["render"]), None if o["reference"] < 0 else o["reference"])
-        with VideoReader(plan.clip.path, **plan.part) as r:
-            for _, drv, _ in self._counted(cut_crops(r, path, s), "Animating", len(path)):
-                gen = next(made)
-                if whole is not None: gen = paste_back(whole, gen, square)
-                if self.mark: gen = mark_generated(gen)
-                yield np.zeros((s, s, 3), np.uint8) if drv is None else drv, gen
+    def _source_of(self, plan, animator) -> Source:
+        portrait, size = plan.portrait, plan.config.size
+        same = size == self.size and portrait.emb.preparation == animator.rendering.preparation
+        emb = portrait.emb if same or not portrait.stills else animator.embed(portrait.crops(size))
+        whole, square = portrait.stills[0] if plan.config.paste else (None, None)
+        return Source(emb, portrait.src, whole and decode_jpeg(whole), square)
+
+    def _frames(self, plan, driver, animator): # generated, marked, with a driving crop
+        made = generate_frames(animator, self._source_of(plan, animator), driver, plan.config, crops=True)
+        for f in self._counted(made, "Animating", len(driver)):
+            drv = np.zeros((plan.config.size,) * 2 + (3,), np.uint8) if f.drv is None else f.drv
+            yield f._replace(drv=drv, gen=mark_generated(f.gen) if self.mark else f.gen)
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-321
 class _Writing(_Rendering):
     "Writes what was rendered: generated frames, and a sheet of source, driving and generated frames."
+    _peeked = 0. # when the page was last shown a frame
     def _make(self, plan, files) -> dict: # number of frames; side of one picture in the sheet, step, top
         plan.check()
-        animator, s, peeked, n = self._animator_for(plan.options["render"]), plan.options["size"], 0., 0
-        path, template = self._motion_of(plan, animator)
-        blank = np.zeros((s, s, 3), np.uint8)
-        pictures, titles = [resize(plan.portrait.src, s), blank, blank], ("source", "driving", "generated")
-        sheet = side_by_side(pictures, titles, s)
-        top, step, fps = len(sheet) - s, s + 4, plan.clip.info.fps
-        sound = dict(audio_from=plan.clip.path, audio_start=plan.part["start"])
+        animator = self._animator_for(plan.config.render)
+        driver, sheet = self._driver_of(plan, animator), Sheet(plan.portrait.src, plan.config.size)
+        sound = dict(audio_from=driver.sound, audio_start=driver.begins) if driver.sound else {}
+        about = dict(metadata=dict(comment=GENERATED), **sound)
         with ExitStack() as stack:
-            writers = [VideoWriter(f, fps, metadata=dict(comment=GENERATED), **sound) for f in files.values()]
-            alone, both = map(stack.enter_context, writers)
-            for n, (drv, gen) in enumerate(self._frames(plan, path, template, animator), 1):
-                sheet[top:, step:step + s], sheet[top:, 2*step:2*step + s] = drv, fit_square(gen, s)
-                alone.write(gen); both.write(sheet)
-                if time.perf_counter() - peeked > .2:
-                    pictures = (drv, sheet[top:, 2*step:2*step + s])
-                    self.send(dict(type="peek"), [encode_image(x, ".jpg", 85) for x in pictures])
-                    peeked = time.perf_counter()
-        return dict(frames=n, sheet=dict(side=s, step=step, top=top))
+            films = [stack.enter_context(VideoWriter(f, driver.template.fps, **about)) for f in files.values()]
+            for f in self._frames(plan, driver, animator):
+                for film, picture in zip(films, (f.gen, sheet(f.drv, f.gen))): film.write(picture, f.seconds)
+                self._peek(sheet)
+            if driver.lasts: films[0].hold(driver.lasts); films[1].hold(driver.lasts)
+        return dict(frames=len(driver), sheet=sheet.places)
+
+    def _peek(self, sheet): # show the page what is being made, five times a second
+        if time.perf_counter() - self._peeked < .2: return
+        self.send(dict(type="peek"), [encode_image(x, ".jpg", 85) for x in sheet.shown()])
+        self._peeked = time.perf_counter()
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-322
 class _Making(_Writing):
@@ -942,8 +964,7 @@ class _Making(_Writing):
             self._stop.clear()
             self.progress, self.busy, o = ["", 0, 0], True, dict(self.options)
             keys = dict(portrait=self.gallery[self.chosen]["key"], clip=self.drivers[self.driver]["key"])
-            part = dict(start=o["start"], stop=o["stop"] or None)
-            return _Plan(self._portraits[self.chosen], self._clips[self.driver], part, o, keys)
+            return _Plan(self._portraits[self.chosen], self._clips[self.driver], chosen_config(o), keys)
 
     def _run(self, plan) -> Path:
         files = dict(generated=self._new_path(".mp4"), compare=self._new_path(".mp4"))
