@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'RECORDED', 'FIGURES', 'generate_methods', 'cross_pairs', 'evaluate', 'perform_motions', 'lifted_film',
-           'evaluate_motions', 'interval', 'summarise', 'show_summary']
+           'Film', 'evaluate_motions', 'interval', 'summarise', 'show_summary']
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-002
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -147,11 +148,13 @@ def perform_motions(
     drvs:np.ndarray, # (N,S,S,3) uint8 RGB driving frames
     times:np.ndarray, # (N,) seconds
     motions:dict[str, str|MotionConfig]=MOTIONS, # name → motion
+    reference:float|None=None, # seconds at which the driver looks as the source does; found where None
 ) -> dict[str, np.ndarray]: # name → (N,S,S,3) uint8 RGB
     "A driver's frames, followed in several ways with the offline rendering."
     with torch.inference_mode(): emb = embed(model, to_tensor(src[None]))
     template = record(model, zip(times, drvs, [0] * len(drvs)), 25., "", OFFLINE, batch=8)
-    return {k: np.stack(list(perform(model, emb, template, OFFLINE, motion=m))) for k, m in motions.items()}
+    def made(motion): return np.stack(list(perform(model, emb, template, OFFLINE, None, motion, reference)))
+    return {name: made(motion) for name, motion in motions.items()}
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-117
 def lifted_film(
@@ -171,6 +174,50 @@ def lifted_film(
     def film(img, lift): return np.stack([img, *(moved_photo(lift, w, len(img))[0] for w in ways)])
     return film(src, lifts[0]), film(drv, lifts[1])
 
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-217
+class Film(NamedTuple):
+    "What a source is to follow."
+    name:str # "across", "self", or "lifted"
+    drvs:np.ndarray # (N,S,S,3) uint8 RGB driving frames
+    truth:np.ndarray # (N,S,S,3) uint8 RGB: what should be generated; across people, the driving frames
+    times:np.ndarray # (N,) seconds
+
+def _films(frames, s, d, every) -> list: # of `Film`
+    def own(t):
+        at = np.arange(0, frames.n_frames(t), every)
+        return np.stack([frames[t, i] for i in at]), at / 25
+    (across, times), (same, at) = own(d), own(s)
+    lifted = lifted_film(same[0], across[0], seed=s)
+    films = [Film("across", across, across, times), Film("self", same, same, at)]
+    return films + [Film("lifted", lifted[1], lifted[0], np.arange(len(lifted[0])))] if lifted else films
+
+def _performed(model, src, film, motions) -> dict: # name → (N,S,S,3)
+    reference = None if film.name == "across" else 0.
+    made = perform_motions(model, src, film.drvs, film.times, motions, reference)
+    return made | {"copy-source": np.stack([src] * len(film.drvs))}
+
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-218
+_KEPT = { # figures of each film, with the names that they have in the table
+    "across": dict(csim="csim", turn="turn", mouth="mouth", mouth_slope="mouth_slope", eyes="eyes",
+                   eyes_slope="eyes_slope", failures="failures"),
+    "self": {k: f"self_{k}" for k in ("l1", "akd", "aed", "mouth", "mouth_slope", "eyes", "eyes_slope")},
+    "lifted": {k: f"lifted_{k}" for k in ("l1", "akd", "turn")},
+}
+
+def _followed(film, gen, truth, still, measures) -> dict: # figures of one film
+    of, size, skip = _of_faces(gen, measures, film.name != "lifted"), gen.shape[1], film.name != "across"
+    points, wanted = [p for p, _ in of], [q for q, _ in truth]
+    far = [keypoint_distance(p, q, size) for p, q in zip(points[skip:], wanted[skip:]) if q is not None]
+    row = dict(l1=l1(to_tensor(gen[skip:]), to_tensor(film.truth[skip:])).mean().item(), akd=_mean(far),
+               turn=turn_followed(points, wanted, size), failures=np.mean([p is None for p in points]))
+    for k, f in dict(mouth=mouth_opening, eyes=eye_opening).items():
+        row[k], row[f"{k}_slope"] = opening_followed(f, points, wanted)
+    row["csim"] = _mean([identity_similarity(v, still) for _, v in of])
+    row["aed"] = _mean([identity_distance(v, u) for (_, v), (_, u) in zip(of[skip:], truth[skip:])])
+    return {name: row[k] for k, name in _KEPT[film.name].items() }
+
+def _mean(values): return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-118
 def evaluate_motions(
     model:X2Face, # in evaluation mode
@@ -179,50 +226,25 @@ def evaluate_motions(
     every:int=5, # take every n-th frame as driving frame
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a pair and motion; NaN where a figure has no meaning
-    """Figures of motions across people, beside copy-source. Pairs whose source gives no mesh are left out.
+    """Figures of motions, beside copy-source. Pairs whose source gives no mesh are left out.
 
     Raises `X2FaceError` without the eval extra."""
     measures, rows = (FaceLandmarks(), FaceIdentity()), []
     for s, d in tqdm(cross_pairs(frames.tracks), desc="motions", unit="pair", disable=not progress):
-        src, at = frames[s, 0], np.arange(0, frames.n_frames(d), every)
-        drvs, film = np.stack([frames[d, i] for i in at]), lifted_film(src, frames[d, 0], seed=s)
-        try:
-            made = perform_motions(model, src, drvs, at / 25, motions)
-            lifted = film and perform_motions(model, src, film[1], np.arange(len(film[1])), motions)
+        who = dict(source=frames.tracks[s].name, driving=frames.tracks[d].name)
+        films = _films(frames, s, d, every)
+        try: made = [_performed(model, frames[s, 0], film, motions) for film in films]
         except X2FaceError as e:
-            warnings.warn(f"{frames.tracks[s].name} driven by {frames.tracks[d].name} is left out. {e}")
+            warnings.warn(f"{who['source']} driven by {who['driving']} is left out. {e}")
             continue
-        truth, (still,) = _of_faces(drvs, measures, False), _of_faces(src[None], measures)
-        for name, gen in (made | {"copy-source": np.stack([src] * len(at))}).items():
-            row = dict(
-                source=frames.tracks[s].name, driving=frames.tracks[d].name, method=name, frames=len(at)
-            )
-            row |= _following(_of_faces(gen, measures), truth, still, frames.size)
-            if film:
-                row |= _against_lifted(
-                    (lifted | {"copy-source": np.stack([src] * len(film[0]))})[name], film[0], measures
-                )
+        seen = [_of_faces(film.truth, measures, film.name == "self") for film in films]
+        still = seen[1][0][1] # the self film begins with the source
+        for name in made[0]:
+            row = who | dict(method=name, frames=len(films[0].drvs))
+            for film, of, truth in zip(films, made, seen):
+                row |= _followed(film, of[name], truth, still, measures)
             rows.append(row)
     return pd.DataFrame(rows)
-
-def _following(
-    of, truth, still, size
-) -> dict:  # figures of one pair: `of` generated, `truth` driving, `still` source
-    points, wanted = [p for p, _ in of], [q for q, _ in truth]
-    parts = dict(mouth=mouth_opening, eyes=eye_opening)
-    row = dict(
-        csim=np.nanmean([identity_similarity(v, still[1]) for _, v in of] or [np.nan]),
-        turn=turn_followed(points, wanted, size),
-    )
-    for k, f in parts.items():
-        row[k], row[f"{k}_slope"] = opening_followed(f, points, wanted)
-    return row | dict(failures=float(np.mean([p is None for p in points])))
-
-def _against_lifted(gen, truth, measures) -> dict:
-    a, b = to_tensor(gen[1:]), to_tensor(truth[1:])
-    points = [[p for p, _ in _of_faces(x[1:], measures, False)] for x in (gen, truth)]
-    far = [keypoint_distance(p, q, gen.shape[1]) for p, q in zip(*points)]
-    return dict(lifted_l1=l1(a, b).mean().item(), lifted_akd=float(np.nanmean(far)))
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-017
 FIGURES = {  # figure → how it is called, and its decimals
@@ -238,8 +260,16 @@ FIGURES = {  # figure → how it is called, and its decimals
     "mouth_slope": ("mouth slope ↑", 2),
     "eyes": ("eye correlation ↑", 2),
     "eyes_slope": ("eye slope ↑", 2),
+    "self_l1": ("self L1 ↓", 4),
+    "self_akd": ("self AKD ↓ (px at 256)", 2),
+    "self_aed": ("self AED ↓", 3),
+    "self_mouth": ("self mouth correlation ↑", 2),
+    "self_mouth_slope": ("self mouth slope ↑", 2),
+    "self_eyes": ("self eye correlation ↑", 2),
+    "self_eyes_slope": ("self eye slope ↑", 2),
     "lifted_l1": ("lifted L1 ↓", 4),
     "lifted_akd": ("lifted AKD ↓ (px at 256)", 2),
+    "lifted_turn": ("lifted turn ↑", 2),
     "aed": ("AED ↓", 3),
     "csim": ("CSIM-dlib ↑", 3),
     "flicker": ("flicker ↓", 4),

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STRENGTH', 'EYES', 'UPPER_LIP', 'LOWER_LIP', 'CHEEKS', 'INSIDE', 'OVAL', 'CLOSED', 'SHOWN', 'TOOTH', 'STABLE',
-           'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'Relative', 'FaceReader', 'in_sides', 'lid_openings',
-           'mouth_gap', 'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map',
-           'move_lids', 'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened',
-           'pose_seen', 'spread', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config',
-           'perform', 'LiveMotion', 'CropPath', 'follow']
+           'MOTIONS', 'ROAM', 'inverse', 'trace', 'similarity', 'residual_motion', 'Relative', 'FaceReader', 'in_sides',
+           'lid_openings', 'mouth_gap', 'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames',
+           'moved_map', 'move_lids', 'loose_lids', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares',
+           'opened', 'face_mask', 'spread', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig',
+           'motion_config', 'perform', 'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -76,13 +76,33 @@ def similarity(
     turn = (u * sign) @ vt * ((s * sign).sum() / (a**2).sum())
     return np.hstack([turn, (drv.mean(0) - turn @ src.mean(0))[:, None]])
 
+# %% ../nbs/26_motion.ipynb #26-motion-112
+def residual_motion(
+    grid:Tensor, # (B,h,w,2) where each place of a moved face reads the face at rest
+    face:Tensor, # (1,1,h,w) from 0 to 1: how much of the face at rest is at each place
+) -> Tensor: # (B,h,w,2) where each place of a face that keeps its pose reads the face at rest
+    "What a motion leaves when the quadratic map that fits it best over the face is taken out."
+    at = identity_grid(*grid.shape[1:3], grid.device).flatten(1, 2).expand(len(grid), -1, -1)
+    weight = _read(face.expand(len(grid), -1, -1, -1), grid).flatten(1, 2)
+    moved, (x, y) = grid.flatten(1, 2) - at, at.split(1, -1)
+    linear = torch.cat([at, torch.ones_like(x)], -1)
+    smooth = torch.cat([linear, x * x, x * y, y * y], -1)
+    left = (moved - smooth @ _fitted(smooth, moved, weight)).view_as(grid).permute(0, 3, 1, 2)
+    pose = _fitted(linear, moved, weight) + torch.eye(3, 2, device=grid.device)
+    there = torch.linalg.solve(pose[:, :2].mT, (at - pose[:, 2:]).mT).mT.reshape(grid.shape)
+    return at.view_as(grid) + _read(left.contiguous(), there) * face.permute(0, 2, 3, 1)
+
+def _fitted(x, y, weight): # (B,N,C), (B,N,2), (B,N,1) → (B,C,2) least squares; 0 where nothing has a weight
+    x, y, weight = x.double(), y.double(), weight.double()
+    square = x.mT @ (weight * x) + 1e-6 * torch.eye(x.shape[-1], device=x.device)
+    return torch.linalg.solve(square, x.mT @ (weight * y)).float()
+
 # %% ../nbs/26_motion.ipynb #26-motion-013
-STRENGTH = 1.25 # of driving fields, which fall short of the driver's motion
+STRENGTH = 1.25 # of whole driving fields, which fall short of the driver's motion
 
 class Relative(Motion):
     """Moves a source as a driver moved since its reference frame. Refinement is left out: it compares a
-    generated frame with the driver, and would remove what is different between two people. `slip` is where
-    the driver's head has gone beyond what the source follows, as a (2,3) map of places in [-1,1]."""
+    generated frame with the driver, and would remove what is different between two people."""
     refines = False
     def __init__(self,
         source:Tensor, # (1,2,h,w) driving field of the source itself; zeros for several sources
@@ -90,8 +110,9 @@ class Relative(Motion):
         align:np.ndarray, # (2,3) from places in the source to places in the reference frame, both in [-1,1]
         gain:float=1., # strength of the motion; 1 moves as far as the driver
         still:float=.1, # share of the side along which motion fades to the frame's edge
+        face:Tensor|None=None, # (1,1,h,w) the source's face as `face_mask` gives, to keep its expression alone
     ):
-        self.source, self.gain, self.slip = source, STRENGTH * gain, np.eye(2, 3)
+        self.source, self.face, self.gain = source, face, gain if face is not None else STRENGTH * gain
         self.here = identity_grid(*source.shape[-2:], source.device)
         self.back = (inverse(flow_to_grid(reference)) - self.here).permute(0, 3, 1, 2).contiguous()
         self.there, back = _placed(self.here, align), np.linalg.inv(align[:, :2]).T
@@ -105,10 +126,10 @@ class Relative(Motion):
         "Driving fields of the moved source."
         many = len(flow), -1, -1, -1
         there = self.there.expand(many)
-        now = _placed(there, self.slip)
-        at = now + _read(flow, now)
-        moved = at + _read(self.back.expand(many), at) - there
-        places = self.here + self.gain * (moved @ self.unalign) * self.fade
+        at = there + _read(flow, there)
+        moved = self.gain * ((at + _read(self.back.expand(many), at) - there) @ self.unalign)
+        if self.face is None: places = self.here + moved * self.fade
+        else: places = residual_motion(self.here + moved, self.face)
         return (places + _read(self.source.expand(many), places) - self.here).permute(0, 3, 1, 2).contiguous()
 
 def _placed(grid, affine): # (1,h,w,2), (2,3) → (1,h,w,2)
@@ -539,16 +560,15 @@ def opened(
 # of dlib's 68 points, those that expressions hardly move
 STABLE = [0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45]
 
-def pose_seen(
-    points:np.ndarray, # (N,3) points of a head
-    seen:np.ndarray, # (N,2) where they are seen
-) -> np.ndarray: # (3,4): turn and scale, shift; the depth of the shift is 0
-    "Pose under scaled orthographic projection (DeMenthon and Davis, 1995)."
-    a, b = points - points.mean(0), seen - seen.mean(0)
-    u, s, vt = np.linalg.svd(np.linalg.lstsq(a, b, rcond=None)[0].T, full_matrices=False)
-    x, y = u @ vt
-    turn = s.mean() * np.stack([x, y, np.cross(x, y)])
-    return np.hstack([turn, np.append(seen.mean(0) - turn[:2] @ points.mean(0), 0)[:, None]])
+def face_mask(
+    points:np.ndarray, # (468,2 or more) mesh of a face, in sides from the centre
+    size:int=64, # side of the mask
+) -> Tensor: # (1,1,size,size) from 0 to 1, with a soft edge
+    "Where a face is."
+    mask = np.zeros((256, 256), np.float32)
+    cv2.fillPoly(mask, [np.round((points[OVAL, :2] * 256 + 127.5) * 16).astype(np.int32)], 1., shift=4)
+    soft = cv2.resize(cv2.GaussianBlur(mask, (0, 0), 9), (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(soft)[None, None]
 
 def spread(
     places:np.ndarray, # (N,2) without duplicates
@@ -566,75 +586,45 @@ def spread(
 
 # %% ../nbs/26_motion.ipynb #26-motion-148
 class HeadMap(Motion):
-    "Turns, scales and moves the head of a generated frame as the driver's mesh did."
-    most = .35, np.log(1.25) # the most that is added: radians, logarithm of a scale
-    grow = .15 # the logarithm of the scale that a head which comes nearer approaches
+    "Turns, scales and moves the head of a photograph as the driver's mesh did."
+    most = .8, np.log(1.6) # what a photograph bears: a turn in radians, the logarithm of a scale
     def __init__(self,
         points:np.ndarray, # (468,3) mesh of the source, in sides from the centre
         gain:float=1., # strength of the motion
     ):
         self.gain, self.rest, self.way = gain, np.float64(points[MESH_68]), None
-        oval, wide = points[OVAL], np.linalg.norm(points[234] - points[454])
-        middle, behind = oval.mean(0), np.cross(points[454] - points[234], points[152] - points[10])
-        hair = middle + 1.3 * (oval - middle) + .28 * wide * behind / np.linalg.norm(behind)
+        middle, hair = points[OVAL].mean(0), _hair(points)
         self.moving = np.concatenate([self.rest, hair[np.abs(hair[:, :2]).max(1) < .49]])
-        far = (middle + 2 * (oval - middle))[:, :2]
-        edge = np.linspace(-.5, .5, 6)
+        far, edge = (2 * points[OVAL] - middle)[:, :2], np.linspace(-.5, .5, 6)
         frame = np.array([(x, y) for x in edge for y in edge if .5 in (abs(x), abs(y))])
         self.still = np.concatenate([far[np.abs(far).max(1) < .49], frame])
-        ends = hair[:, :2].min(0), -hair[:, :2].max(0)
-        self.low, self.high = (.6 * np.maximum(.05, .5 + x) for x in ends)
 
     def follow(self,
-        grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
+        grid:Tensor, # (1,h,w,2) where each pixel of the head at rest reads the source
         reference:np.ndarray, # (68,3) the driver's landmarks in the reference frame
         now:np.ndarray, # (68,3) its landmarks now, in any unit that both share
     ) -> Tensor: # (1,h,w,2)
         "Find the map of a frame, and read its grid through it."
-        wanted = self._wanted(reference, now)
-        self.way = self._way(grid, wanted, self._seen(grid, wanted))
+        pose = self._pose(reference, now)
+        to = (self.moving @ pose[:, :3].T + pose[:, 3])[:, :2]
+        off = self._offsets(to)
+        to = np.concatenate([to, self.still])
+        self.way = spread(2 * to, 2 * off, identity_grid(*grid.shape[1:3])).to(grid.device)
         return self.final(grid)
 
-    def slip(self,
-        reference:np.ndarray, # as for `follow`
-        now:np.ndarray, # as for `follow`
-    ) -> np.ndarray: # (2,3) in [-1,1] of the driver, for `Relative`
-        "Where the driver's head has gone beyond what the source's should: the head is not followed there."
-        a, b, unit, _, way, scale = self._moved(reference, now)
-        kept, size = self._kept(way), np.clip(scale / self._kept_scale(scale), .7, 1.4)
-        off = np.clip((b - a).mean(0)[:2] - kept / (STRENGTH * unit * max(self.gain, 1e-3)), -.2, .2)
-        middle = 2 * a.mean(0)[:2]
-        return np.hstack([size * np.eye(2), (middle + 2 * off - size * middle)[:, None]])
+    def _pose(self, reference, now): # (3,4) of the source's head, in sides
+        a, b, rest = reference[STABLE], now[STABLE], self.rest[STABLE]
+        turn, scale = _turn_and_scale(similarity(a, b)[:, :3], self.gain, *self.most)
+        unit = np.linalg.norm(np.ptp(rest, 0)) / np.linalg.norm(np.ptp(a, 0)) # size in the driver's
+        way = self.gain * unit * (b - a).mean(0) * [1, 1, 0]
+        return np.hstack([scale * turn, (rest.mean(0) + way - scale * turn @ rest.mean(0))[:, None]])
 
-    def _moved(self, reference, now): # rigid points, size of the source in the driver's; turn, way, scale
-        a, b = reference[STABLE], now[STABLE]
-        unit = np.linalg.norm(np.ptp(self.rest[STABLE], 0)) / np.linalg.norm(np.ptp(a, 0))
-        turn, scale = _turn_and_scale(similarity(a, b)[:, :3], self.gain)
-        return a, b, unit, turn, self.gain * unit * (b - a).mean(0)[:2], scale
-
-    def _kept(self, way): # within the photograph's room
-        room = np.where(way < 0, self.low, self.high)
-        return room * np.tanh(way / room)
-
-    def _kept_scale(self, scale): return np.exp(self.grow * np.tanh(np.log(scale) / self.grow))
-
-    def _wanted(self, reference, now): # (3,4) pose of the source's head, in sides
-        _, _, _, turn, way, scale = self._moved(reference, now)
-        middle, turn = self.rest[STABLE].mean(0), self._kept_scale(scale) * turn
-        return np.hstack([turn, (middle + [*self._kept(way), 0] - turn @ middle)[:, None]])
-
-    def _seen(self, grid, wanted): # (3,4) pose as generated, or as near to the wanted one as the map may go
-        rest = self.rest[STABLE]
-        at = trace(grid, 2 * rest[:, :2]) / 2
-        lacks = wanted[:, :3] @ np.linalg.inv(pose_seen(rest, at)[:, :3])
-        turn, scale = _turn_and_scale(lacks, 1., *self.most)
-        seen = turn.T / scale @ wanted[:, :3]
-        return np.hstack([seen, np.append(at.mean(0) - (seen @ rest.mean(0))[:2], 0)[:, None]])
-
-    def _way(self, grid, wanted, seen): # (1,h,w,2) offsets
-        to, frm = (2 * (self.moving @ p[:, :3].T + p[:, 3])[:, :2] for p in (wanted, seen))
-        to, frm = np.concatenate([to, 2 * self.still]), np.concatenate([frm, 2 * self.still])
-        return spread(to, frm - to, identity_grid(*grid.shape[1:3])).to(grid.device)
+    def _offsets(self, to): # (M,2) → (M+S,2): what the head comes too close to goes along with it
+        off = self.moving[:, :2] - to
+        far = np.linalg.norm(self.still[:, None] - to, axis=-1).clip(1e-3)
+        steep = ((np.linalg.norm(off, axis=1) / far).max(1) - .4) / .6 # from 1 on, the map would fold
+        share, near = np.clip(steep, 0, 1)**2 * (3 - 2 * np.clip(steep, 0, 1)), far**-3
+        return np.concatenate([off, share[:, None] * (near @ off) / near.sum(1, keepdims=True)])
 
     def final(self, grid:Tensor) -> Tensor:
         if self.way is None: return grid
@@ -643,7 +633,15 @@ class HeadMap(Motion):
         at = at.expand(len(grid), -1, -1, -1)
         return at + _read((grid - here).permute(0, 3, 1, 2).contiguous(), at)
 
-def _turn_and_scale(matrix, gain, most=np.inf, scaled=np.inf): # (3,3) → rotation, factor, both limited
+def _hair(points): # (468,3) → (36,3): a ring behind the face, further above it than below
+    oval, middle = points[OVAL], points[OVAL].mean(0)
+    right, down = points[454] - points[234], points[152] - points[10]
+    below = (oval - middle) @ down / np.linalg.norm(oval - middle, axis=1) / np.linalg.norm(down)
+    behind = np.cross(right, down) / np.linalg.norm(np.cross(right, down))
+    reach = 1.42 - .26 * ((1 + below) / 2)**2
+    return middle + reach[:, None] * (oval - middle) + .28 * np.linalg.norm(right) * behind
+
+def _turn_and_scale(matrix, gain, most, scaled): # (3,3) → rotation, factor, both limited
     scale = np.cbrt(np.linalg.det(matrix))
     v = gain * cv2.Rodrigues(matrix / scale)[0]
     turn = cv2.Rodrigues(v * min(1, most / max(np.linalg.norm(v), 1e-9)))[0]
@@ -714,7 +712,7 @@ class MotionConfig(Config):
     gain:float=1. # strength of relative motion; 1 moves as far as the driver
     still:float=.1 # share of the side along which relative motion fades to the frame's edge
     smooth:bool=True # filter driving vectors and landmarks over time
-    head:bool=True # in relative motion, turn the head as far as the driver's mesh turns
+    head:bool=True # in relative motion, the driver's mesh turns the head, and fields move the face alone
     lids:bool=True # close each eye as the driver does
     mouth:bool=True # open and close the mouth as the driver does
     paint:bool=True # paint the inside of a mouth that opens further than in the photograph
@@ -777,7 +775,6 @@ def perform(
         if last is None or template.found[i]:
             flow, seen = flow_of(i), face
             pair = (marks[refs[shot]], marks[i]) if head else None
-            if head: motions[shot].slip = head.slip(*pair)
             if config.relative: flow = motions[shot].field(flow)
             elif render.refined: flow = refine(model, emb, flow, render)
             grid = sampling_grid(flow, inner)
@@ -796,10 +793,11 @@ def _decoded(model, vec): # (F,D) → (1,2,h,w)
 def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
     picture, inner = emb.sampled(render)
     own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
-    place = in_sides(points, picture.shape[-1])[MESH_68, :2] * 2
+    place = in_sides(points, picture.shape[-1])
+    face = face_mask(place, own.shape[-1]).to(own.device) if config.head else None
     def since(i):
-        align = similarity(place, template.points[i, :, :2] * 2)
-        return Relative(own, flow_of(i), align, config.gain, config.still)
+        align = similarity(place[MESH_68, :2] * 2, template.points[i, :, :2] * 2)
+        return Relative(own, flow_of(i), align, config.gain, config.still, face)
     return {shot: since(i) for shot, i in refs.items()}
 
 # %% ../nbs/26_motion.ipynb #26-motion-059
@@ -822,9 +820,11 @@ class LiveMotion(Motion):
         wanted = self._points is not None and (self.config.lids or self.config.mouth)
         self._shown = to_uint8(emb.shown(rendering(render))[0])
         self._maps = ExpressionMaps(self._shown, self._points) if wanted else None
-        self._head, self._inner = None, inner
+        self._head, self._face, self._inner = None, None, inner
+        if self._points is not None: self._place = in_sides(self._points, len(self._still))
         if self.config.relative and self.config.head:
-            self._head = HeadMap(in_sides(self._points, len(self._still)), self.config.gain)
+            self._head = HeadMap(self._place, self.config.gain)
+            self._face = face_mask(self._place, own.shape[-1]).to(own.device)
         self._reader, self._calm, self._steady = reader or FaceReader(), OneEuro(), OneEuro(beta=15.)
         self._lids, self._gaps, self._gap = deque(maxlen=250), deque(maxlen=250), None
         self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
@@ -854,14 +854,9 @@ class LiveMotion(Motion):
         if self.config.smooth: flow = torch.from_numpy(self._calm(flow.numpy(), self._t))
         if self.config.relative:
             if self._now is not None: self._choose_reference(flow)
-            flow = self._own if self._relative is None else self._moved(flow)
+            flow = self._own if self._relative is None else self._relative.field(flow)
         if self._now is not None: self._measure(flow)
         return flow
-
-    def _moved(self, flow):
-        if self._head and self._now is not None:
-            self._relative.slip = self._head.slip(self._reference, self._marks)
-        return self._relative.field(flow)
 
     def _measure(self, flow): # what the head and the mouth lack in this field
         grid = sampling_grid(flow, self._inner)
@@ -878,9 +873,9 @@ class LiveMotion(Motion):
         seen = SimpleNamespace(points=self._marks[None], lids=self._lids[-1][None], gap=gap)
         far = float(pose_distance(seen, self._points)[0])
         if far > .9 * self._near: return
-        self._near, place = far, in_sides(self._points, len(self._still))[MESH_68, :2] * 2
-        align, self._reference = similarity(place, self._marks[:, :2] * 2), self._marks
-        self._relative = Relative(self._own, flow, align, self.config.gain, self.config.still)
+        self._near, self._reference = far, self._marks
+        align = similarity(self._place[MESH_68, :2] * 2, self._marks[:, :2] * 2)
+        self._relative = Relative(self._own, flow, align, self.config.gain, self.config.still, self._face)
 
     def picture(self) -> np.ndarray: # (S,S,3) uint8 RGB
         "The source with the driver's lids and mouth."
