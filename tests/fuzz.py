@@ -1,4 +1,5 @@
-"""Readers of files against damaged files. `python tests/fuzz.py 20000` runs so many cases and prints a table; test_fuzz.py runs fewer.
+"""Readers of files against damaged files. `python tests/fuzz.py 20000 results/fuzz.csv` runs so many cases and writes a table;
+test_fuzz.py runs fewer.
 
 Each case is a function of its seed: a good file, damaged in one to four places, given to a reader in a worker process with a
 limit on its memory. A reader may return or raise `X2FaceError`. Another exception, a crash, a case over 10 s and growth
@@ -48,6 +49,8 @@ def make_corpus(at:Path):
     from PIL import Image
     from x2face_nb.render import RENDERINGS, EmbeddedFace
     from x2face_nb.data import make_toy_tracks, write_rows
+    from x2face_nb.motion import MotionTemplate
+    from x2face_nb.shards import write_shards
     from x2face_nb.training import TrainConfig, save_checkpoint
     from x2face_nb.video import video_to_images
     from x2face_nb.x2face import X2Face, save_model
@@ -70,6 +73,11 @@ def make_corpus(at:Path):
     EmbeddedFace(x, x.clone(), torch.zeros(1, 2, 4, 4), RENDERINGS["paper"].preparation).save(at / "face.safetensors", HASH)
     (at / "config.json").write_text(json.dumps(config))
     make_toy_tracks(at / "toy", n=1, frames=4, size=16)
+    write_shards(at / "toy", at / "shards", landmarks=True, progress=False)
+    n = 3
+    MotionTemplate(*(np.zeros((n, *s), np.float32) for s in ((1, 4), (68, 3), (2,), ())), np.arange(n, dtype=np.float64), np.zeros(n, np.int64),
+                   np.ones(n, bool), 25., HASH).save(at / "motion.safetensors")
+    torch.save(model.state_dict(), at / "release.pth")
     write_rows(at / "rows.npy", np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3), np.uint8))
     video_to_images(at / "film.mp4", at / "frames", progress=False)
     log = [dict(step=i, seconds=1., l1=.1) for i in range(3)] + [dict(step=3, val=dict(l1=.1))]
@@ -176,10 +184,15 @@ def readers(corpus:Path):
     from x2face_nb.ablation import collect
     from x2face_nb.render import EmbeddedFace
     from x2face_nb.cli import describe
+    from x2face_nb.control_panel import _decoded
     from x2face_nb.core import read_log
     from x2face_nb.data import Frames, read_tracks, track_landmarks
+    from x2face_nb.motion import MotionTemplate
+    from x2face_nb.release import load_release
+    from x2face_nb.shards import Shards
     from x2face_nb.training import TrainConfig, load_checkpoint
     from x2face_nb.video import VideoReader, images_to_video, is_image, is_video, read_image
+    from x2face_nb.widgets import decode_frame
     from x2face_nb.x2face import X2Face, load_model, read_model_info
 
     def of_file(read):
@@ -224,11 +237,17 @@ def readers(corpus:Path):
         frames = Frames(tracks, 16, p / "cache", progress=False)
         for i in range(min(8, frames.n_frames(0))): frames[0, i]
 
+    def shards(p):
+        held = Shards(p)
+        for i in range(len(held)): held.frames(i, 16), held.points(i)
+
     def to_video(p): images_to_video(p, p.parent / "out.mp4", progress=False)
     def landmarks(p): track_landmarks(read_tracks(p)[0])
 
     pictures, films = [read_image, describe, is_image], [film, film_25, describe, is_video]
     table = {f"picture.{k}": [of_file(r) for r in pictures] for k in ("png", "jpg", "webp", "bmp", "tif", "gif")}
+    table["picture.jpg"].append(lambda at, data, name: decode_frame(data))
+    table["picture.png"].append(lambda at, data, name: _decoded(data))
     table["alpha.png"] = table["picture.png"]
     table["moves.gif"] = [of_file(r) for r in pictures + films]
     table |= {f"film.{k}": [of_file(r) for r in films] for k in ("mp4", "mkv", "avi", "webm", "ts")}
@@ -236,6 +255,10 @@ def readers(corpus:Path):
         "weights.safetensors": [of_file(r) for r in (load_model, read_model_info, describe)],
         "checkpoint.safetensors": [of_file(r) for r in (checkpoint, describe)],
         "face.safetensors": [of_file(r) for r in (lambda p: EmbeddedFace.load(p, HASH), describe)],
+        "motion.safetensors": [of_file(lambda p: MotionTemplate.load(p, HASH)), of_file(describe)],
+        "release.pth": [of_file(load_release)],
+        "shards/shards.csv": [of_folder(shards, "shards.csv", "shards")],
+        "shards/tracks-00000.tar": [of_folder(shards, "tracks-00000.tar", "shards")],
         "config.json": [of_file(TrainConfig.from_json)],
         "toy/manifest.csv": [of_folder(read_tracks, "manifest.csv", "toy"), of_folder(describe, "manifest.csv", "toy")],
         "toy/toy00.landmarks.npy": [of_folder(landmarks, "toy00.landmarks.npy", "toy")],
@@ -353,6 +376,9 @@ if __name__ == "__main__":
     elif sys.argv[1] == "--work": work(int(sys.argv[2]), Path(sys.argv[3]))
     else:
         began = time.time()
-        got = run(int(sys.argv[1]), int((sys.argv[2:] or [0])[0]), print)
-        print(json.dumps({k: v for k, v in got.items() if k != "findings"} | dict(seconds=round(time.time() - began, 1))))
+        got = run(int(sys.argv[1]), int(os.environ.get("X2FACE_FUZZ_SEED", 0)), print)
+        row = dict(cases=got["cases"], **{k: got["ends"].get(k, 0) for k in ("read", "refused")}, findings=len(got["findings"]),
+                   longest_s=got["longest_s"], peak_MB=got["peak_MB"], seconds=round(time.time() - began))
+        print(json.dumps(row | dict(longest_case=got["longest_case"])))
+        if sys.argv[2:]: Path(sys.argv[2]).write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
         sys.exit(bool(got["findings"]))

@@ -32,6 +32,28 @@ def test_pyflakes():
 def test_page_is_its_notebook(page): assert (house.ROOT / page).read_text() == house.readme(page), "run make readme"
 
 
+def test_security_shows_what_was_tried(): assert (house.ROOT / "SECURITY.md").read_text() == house.security(), "run make readme"
+
+
+def test_security_holds(): # every attempt of tests/holes.py has a row, and none is open
+    import holes
+    text = (house.ROOT / "results/holes.csv").read_text()
+    assert [l.split(",")[0] for l in text.splitlines()[1:]] == [*holes.HOLES] and "OPEN" not in text, "run make holes"
+
+
+READERS = {"Image.open", "av.open", "cv2.imread", "torch.load", "pickle.load", "pickle.loads", "eval", "exec", "yaml.load"}
+
+
+@pytest.mark.parametrize("path", sorted(LIB.glob("*.py")), ids=lambda p: p.stem)
+def test_readers_name_what_they_take(path):
+    "Pillow starts the parser of any format, and FFmpeg follows references, unless they are told what to take."
+    for n in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(n, ast.Call) or (name := ast.unparse(n.func)) not in READERS: continue
+        said = {k.arg for k in n.keywords}
+        writes = any(ast.unparse(a) == "'w'" for a in n.args[1:])
+        assert writes or said & {"formats", "container_options", "weights_only"}, f"{path.name}:{n.lineno}: {name} takes anything"
+
+
 def test_links_move_with_a_page():
     text = "[a](00_core.ipynb) [b](../LICENSE) [c](https://x.org/y) <img src=\"../results/x.png\">"
     assert house.moved(text, "nbs", "") == "[a](nbs/00_core.ipynb) [b](LICENSE) [c](https://x.org/y) <img src=\"results/x.png\">"

@@ -2,7 +2,7 @@
 
 python tools/house.py pins      constraints.txt and environment.yml, from settings.ini and what is installed
 python tools/house.py readme    README.md and results/README.md, from nbs/index.ipynb and nbs/experiments/summary.ipynb;
-                                ARCHITECTURE.md's table and picture, from the imports
+                                ARCHITECTURE.md's table and picture, from the imports; SECURITY.md's tables, from results/
 python tools/house.py check     exit 1 and one line for each notebook that is not clean or module that is not exported
 """
 import json
@@ -121,6 +121,33 @@ def readme(
     return f"<!-- Made by `make readme` from {PAGES[page]}; do not edit. -->\n\n" + text.strip() + "\n"
 
 
+# SECURITY
+
+BEGIN, END = "<!-- Made by `make readme`; do not edit. -->", "<!-- end -->"
+
+
+def table(
+    path:Path, # a CSV file
+    **columns:str, # its columns → heads of the table
+) -> str:
+    "A table in Markdown."
+    import csv
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    lines = [[r[k].replace("|", r"\|") for k in columns] for r in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [[*columns.values()], ["---"] * len(columns), *lines])
+
+
+def security() -> str:
+    "SECURITY.md with the tables in results/."
+    page, results = (ROOT / "SECURITY.md").read_text(encoding="utf-8"), ROOT / "results"
+    parts = [
+        "### Faults (`make faults`)", table(results / "faults.csv", command="command", fault="fault", cases="cases", findings="findings", ends="how they ended"),
+        "### Attacks and accidents of the first version (`make holes`)", "Memory is what an attempt added to the process.",
+        table(results / "holes.csv", tried="tried", before="in the first version", after="today", seconds="s", peak_MB="MB")]
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{rest.partition(END)[2]}"
+
+
 # Notebooks
 
 def notebooks() -> list[Path]:
@@ -178,6 +205,7 @@ def main(verb:str) -> int:
     if verb == "readme":
         import graph
         for page in PAGES: (ROOT / page).write_text(readme(page), encoding="utf-8")
+        (ROOT / "SECURITY.md").write_text(security(), encoding="utf-8")
         graph.main()
     elif verb == "pins":
         (ROOT / "constraints.txt").write_text(constraints())

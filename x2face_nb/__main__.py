@@ -1,9 +1,9 @@
 "The command `x2face`, also as `python -m x2face_nb`. Until its code is imported, Ctrl-C ends the process without a traceback."
-import signal
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal  # built in; `signal` itself imports for milliseconds
 
 
 def main():
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if getsignal(SIGINT) is default_int_handler: signal(SIGINT, SIG_DFL)
     from x2face_nb.cli import main as run
     run()
 

@@ -6,7 +6,7 @@
 __all__ = ['Puppet', 'Likeness', 'ControlPanel']
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-002
-from .core import X2FaceError, require_extra
+from .core import X2FaceError, limit, require_extra
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-003
 require_extra("live", "anywidget", "traitlets")
@@ -21,7 +21,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .animate import Animator
 from .control import (FACTORS, POSE, ControlMap, aim, control_path, encoded, head_angles,
@@ -70,11 +70,13 @@ def _static(name:str) -> Path: return Path(str(resources.files("x2face_nb"))) / 
 
 def _decoded(png:bytes) -> np.ndarray: # (H,W,4) uint8 RGBA
     "A layer that a browser sent. Raises `X2FaceError` for anything but a square picture."
-    try: layer = np.array(Image.open(io.BytesIO(png)).convert("RGBA"))
-    except (UnidentifiedImageError, OSError, ValueError):
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as im: # no other parser is started
+            if im.width != im.height or im.width > limit("side"):
+                raise X2FaceError("The painted layer is not square, or too large; paint again.")
+            return np.array(im.convert("RGBA"))
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError):
         raise X2FaceError("The painted layer is no picture; paint again.") from None
-    if layer.shape[0] != layer.shape[1]: raise X2FaceError("The painted layer is not square; paint again.")
-    return layer
 
 class Likeness:
     "Angles of a generated head and its likeness to a photograph, in words."

@@ -385,11 +385,12 @@ def write_text(
 def alone(
     lock:Path, # a file to lock; it stays
     doing:str, # what only one process may do, for the message
+    wait:bool=False, # wait for the other process
 ):
     "Hold a lock. Raises `X2FaceError` if another process holds it or the file cannot be written."
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=0).acquire()
+        held = FileLock(lock, timeout=-1 if wait else 0).acquire()
     except Timeout:
         raise X2FaceError(f"Another process {doing}; wait for it, or choose another folder.") from None
     except OSError as e:

@@ -224,22 +224,34 @@ def load_npy(
     path:str|Path, # *.npy
 ) -> np.ndarray: # a read-only memory map
     "Map an array. Raises `FileNotFoundError` if it is missing, and `X2FaceError` if it is damaged."
-    try: return np.load(path, mmap_mode="r") # mapping compares the announced size with the file's
+    try: rows = np.load(path, mmap_mode="r") # mapping compares the announced size with the file's
     except FileNotFoundError: raise
     except Exception as e: # NumPy parses the header as Python and passes on whatever the parser raises
         raise X2FaceError(f"{path} is damaged ({str(e)[:200]}).") from None
+    if isinstance(rows, np.ndarray): return rows
+    raise X2FaceError(f"{path} is damaged (it holds an archive, not an array).") # np.load opens .npz, too
 
 # %% ../nbs/11_data.ipynb #11-data-119
 def write_rows(
     at:Path, # *.npy
-    rows:list[np.ndarray]|np.ndarray, # of one shape and type
+    rows, # yields arrays of one shape and type; only one of them is held
 ):
     "Write an array of rows with a checksum each. Raises `X2FaceError` if there are no rows."
-    if not len(rows): raise X2FaceError(f"There are no frames to keep in {at}; check the track's folder.")
-    table = np.zeros(len(rows), [("row", rows[0].dtype, rows[0].shape), ("sum", np.uint32)])
-    for to, row in zip(table, rows): to["row"], to["sum"] = row, zlib.crc32(np.ascontiguousarray(row))
-    with atomic_write(at) as tmp, open(tmp, "wb") as f: np.save(f, table)
+    with atomic_write(at) as tmp, open(tmp, "wb") as f:
+        n = 0
+        for n, row in enumerate(rows, 1):
+            one = np.zeros(1, [("row", row.dtype, row.shape), ("sum", np.uint32)])
+            one["row"], one["sum"] = row, zlib.crc32(np.ascontiguousarray(row))
+            if n == 1: _announce(f, one.dtype, 0)
+            f.write(one.tobytes())
+        if not n: raise X2FaceError(f"There are no frames to keep in {at}; check the track's folder.")
+        f.seek(0)
+        _announce(f, one.dtype, n) # NumPy leaves room for the number
     _mapped.cache_clear()
+
+def _announce(f, dtype:np.dtype, n:int): # the header of an array of n rows
+    kind = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=(n,))
+    np.lib.format.write_array_header_1_0(f, kind)
 
 @functools.lru_cache(maxsize=128) # each map holds a file open, and a system may allow 256
 def _mapped(at:Path) -> np.ndarray:
@@ -296,7 +308,7 @@ class Frames:
 
     def _decode(self, t:Track, at:Path, why:X2FaceError|None=None):
         if why: warnings.warn(f"{why} It is decoded again.")
-        with VideoReader(t.path) as r: write_rows(at, [resize(f, self.size) for f in r])
+        with VideoReader(t.path) as r: write_rows(at, (resize(f, self.size) for f in r))
 
     def n_frames(self,
         track:int, # index of the track

@@ -27,7 +27,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .core import X2FaceError, cache_dir, file_hash, machine, require_extra, write_text
+from .core import X2FaceError, cache_dir, file_hash, machine, read_json
+from .core import require_extra, write_text
 from .motion import FaceReader
 from .samples import sample_source
 from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average
@@ -324,9 +325,9 @@ def _fastest(
     "The fastest exact engine on this machine: remembered, or measured and remembered."
     held, at = _conditions(threads or _cores()), cache_dir() / "engines" / f"{file_hash(weights)}.json"
     try:
-        kept = json.loads(at.read_text(encoding="utf-8"))
+        kept = read_json(at)
         if kept["machine"] == held and _by_name(kept["name"]).exact: return kept["name"], str(kept["why"])
-    except (OSError, ValueError, KeyError, TypeError, X2FaceError): pass
+    except (KeyError, TypeError, X2FaceError): pass # none yet, damaged, or of another machine
     table = time_engines(weights, threads=threads)
     table = table[table.difference < TOLERANCE].reset_index(drop=True)
     best, why = table.engine[0], _reason(table)

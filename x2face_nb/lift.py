@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from .core import Config, X2FaceError, atomic_write
+from .data import load_npy
 from .faces import MESH_68, FaceMesh
 
 # %% ../nbs/13_lift.ipynb #13-lift-008
@@ -358,8 +359,8 @@ class LiftedPairs:
     def __init__(self,
         folder:str|Path, # where they are
     ):
-        try: self.arrays = {k: np.load(Path(folder)/f"{k}.npy", mmap_mode="r") for k in self.names}
-        except (OSError, ValueError) as e:
+        try: self.arrays = {k: load_npy(Path(folder)/f"{k}.npy") for k in self.names}
+        except (OSError, X2FaceError) as e:
             raise X2FaceError(f"There are no lifted pairs in {folder} ({e}); draw them again.") from None
 
     def __len__(self): return len(self.arrays["src"])

@@ -953,7 +953,8 @@ def _squares(here, seen, times, index, config) -> list: # for each frame of one 
     person = people[_choose(areas, xs, index, "the video")]
     looks, where = np.array([i for i, _ in seen]), {i: t for t in person for i in t.times}
     paths = {id(t): _path(times[here], times[np.array(t.times)], t.boxes, config) for t in person}
-    nearest = looks[np.abs(times[here][:, None] - times[looks]).argmin(1)]
+    at = times[looks]
+    nearest = looks[np.searchsorted((at[1:] + at[:-1]) / 2, times[here])]
     return [paths[id(where[i])][k] if i in where else None for k, i in enumerate(nearest)]
 
 ROAM = 1.4 # a square this much larger than a still face requires moves along instead

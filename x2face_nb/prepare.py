@@ -316,17 +316,25 @@ def prepare(
 # %% ../nbs/12_prepare.ipynb #12-prepare-038
 def sample_tracks(
     out:str|Path|None=None, # receives tracks/ and manifest.csv; None for the cache folder
-    seconds:float=4., # of each film, 1.5 or more
+    seconds:float=4., # of each film, 2 or more
 ) -> Path: # the manifest
     "Face tracks of the sample films. Warns, as `sample_driving` does, if one person serves all three splits."
-    if out is None:
-        out = cache_dir() / "samples" / f"tracks_{seconds:g}s"
-        with suppress(X2FaceError): return read_tracks(out/"manifest.csv") and out/"manifest.csv"
+    kept, out = out is None, Path(out or cache_dir() / "samples" / f"tracks_{seconds:g}s")
+    if kept and _readable(out): return out/"manifest.csv"
+    with alone(out.parent/f".{out.name}.lock", f"prepares the sample films in {out}", wait=True):
+        if kept and _readable(out): return out/"manifest.csv" # made while this process waited
+        return _make_samples(out, seconds)
+
+def _readable(out:Path) -> bool:
+    with suppress(X2FaceError): return bool(read_tracks(out/"manifest.csv"))
+    return False
+
+def _make_samples(out:Path, seconds:float) -> Path:
     films = {s: sample_driving(name) for s, name in zip(SPLITS, ("franck", "cap12", "carphone"))}
-    alone = len(set(films.values())) < len(films)
+    one_person = len(set(films.values())) < len(films)
     with tempfile.TemporaryDirectory() as raw:
         for i, (split, film) in enumerate(films.items()):
-            begin = i * seconds if alone else 0.
+            begin = i * seconds if one_person else 0.
             at = Path(raw)/split/f"{film.stem}.mp4"
             with VideoReader(film, start=begin, stop=begin + seconds) as r:
                 with VideoWriter(at, r.info.fps, crf=12) as w:

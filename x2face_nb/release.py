@@ -8,6 +8,7 @@ __all__ = ['RELEASED', 'release_key', 'read_release', 'load_release', 'convert_r
 # %% ../nbs/27_release.ipynb #27-release-002
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -40,12 +41,19 @@ def read_release(
 ) -> dict[str, Tensor]: # the model's tensors, named as in `X2Face`
     "Read a released checkpoint without running code from it. Raises `X2FaceError` for any other file."
     if not Path(path).is_file(): raise X2FaceError(f"There is no file {path}; check its name and folder.")
+    if zipfile.is_zipfile(path) and _unpacked(path) > 4 * Path(path).stat().st_size:
+        raise X2FaceError(f"{path} is compressed, which no checkpoint of torch is; download it again.")
     try: held = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE:
         raise X2FaceError(f"{path} is no checkpoint of tensors, or is damaged; download it again.") from None
     held = held.get("state_dict", held) if isinstance(held, dict) else {}
     named = {release_key(k): v for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return {k: v.float() for k, v in named.items() if k}
+
+def _unpacked(path) -> int: # bytes
+    try:
+        with zipfile.ZipFile(path) as z: return sum(i.file_size for i in z.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError): return 0
 
 # %% ../nbs/27_release.ipynb #27-release-009
 def load_release(
