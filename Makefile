@@ -10,11 +10,11 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test fuzz holes faults long scale audit lab sweep bench export readme docs pictures hooks pins clean
+.PHONY: help demo live test fuzz holes faults interrupts long scale audit lab sweep bench bench-live export readme docs pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 
 demo: .venv/.runtime ## animate a still from a video; writes results/demo/
 	$(BIN)/x2face demo
@@ -33,6 +33,9 @@ holes: .venv/.dev ## try again every attack that once got through; writes result
 
 faults: .venv/.dev ## kill, starve and double commands twenty times each; writes results/faults.csv
 	$(BIN)/python tests/faults.py $(or $(CASES),20) results/faults.csv
+
+interrupts: .venv/.dev ## press Ctrl-C at a hundred random points of a command; writes results/interrupts.csv
+	$(BIN)/python tests/interrupts.py $(or $(CASES),100) results/interrupts.csv
 
 long: .venv/.dev ## animate an hour of video and watch memory and sound; writes results/speed/long/
 	@mkdir -p results/speed/long
@@ -58,10 +61,13 @@ sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or
 	$(BIN)/papermill nbs/experiments/report.ipynb $(SWEEP)/report.ipynb -p results $(SWEEP) -p tables $(SWEEP)
 	@echo "The report is $(SWEEP)/report.ipynb"
 
-bench: .venv/.dev ## measure this machine; writes results/speed/benchmark/, results/speed/engines/ and results/speed/live/
-	@mkdir -p results/speed/benchmark results/speed/engines results/speed/live
+bench: .venv/.dev bench-live ## measure this machine; writes results/speed/benchmark/, results/speed/engines/ and results/speed/live/
+	@mkdir -p results/speed/benchmark results/speed/engines
 	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/speed/benchmark/benchmark.ipynb -p results results/speed/benchmark -p repeats 60
 	$(BIN)/papermill nbs/experiments/engines.ipynb results/speed/engines/engines.ipynb -p results results/speed/engines -p repeats 60 -p presets "live paper" -p compiled True
+
+bench-live: .venv/.dev ## measure the live studio in a browser, five minutes; writes results/speed/live/
+	@mkdir -p results/speed/live
 	$(BIN)/papermill nbs/experiments/live.ipynb results/speed/live/live.ipynb -p results results/speed/live
 
 export: .venv/.dev ## write x2face_nb/ from the notebooks

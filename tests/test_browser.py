@@ -344,10 +344,10 @@ def test_control(window):
 
 
 def test_figures(window):
-    "What nbs/experiments/live.ipynb reports: the demo in turns with an identity on the same way, the stages, and what the kernel holds."
+    "What nbs/experiments/live.ipynb reports: both motions in turns with an identity, the stages, and what the kernel holds."
     page = window().open("bench.ipynb")
     turns = browser.compare(page, seconds=1, rounds=1)
-    assert list(turns.setup) == ["demo", "identity"] and (turns.fps > 0).all() and (turns.p50 <= turns.p95).all()
+    assert tuple(turns.setup) == browser.SETUPS and (turns.fps > 0).all() and (turns.p50 <= turns.p95).all()
     stages = browser.stages(page)
     assert {"capture", "transport", "decode", "crop", "drive", "warp", "encode", "paint", "round trip"} <= set(stages.index)
     held = browser.soak(page, minutes=0, every=1)

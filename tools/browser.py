@@ -117,7 +117,9 @@ def findings(
     return [f"{v['impact']} {v['id']}: {' '.join(n['html'][:120] for n in v['nodes'])}" for v in found]
 
 
-# How fast: the demo, and the same with nothing to compute
+# How fast: the demo with relative and with absolute motion, and the same with nothing to compute
+
+SETUPS = ("relative", "absolute", "identity")
 
 BENCH = ("""import time
 from x2face_nb.live import LiveFrame
@@ -129,13 +131,13 @@ def identity(frame):
     s = min(h, w)
     mid = resize(frame[(h - s)//2:(h + s)//2, (w - s)//2:(w + s)//2], 256)
     return LiveFrame(mid, None, False, "", None, frame, t, time.perf_counter() - t)
-""", "demo = LiveStudio(size=256)\ndemo", "ceiling = LiveStudio(session=identity)\nceiling")
+""", *(f'{m} = LiveStudio(size=256, motion="{m}")\n{m}' for m in SETUPS[:2]), "ceiling = LiveStudio(session=identity)\nceiling")
 
 
 def bench_notebook(
     path:Path, # *.ipynb to write
 ) -> Path:
-    "The live demo, and the same studio with an identity in place of the networks: what the transport alone allows."
+    "The live studio as it comes and with absolute motion, and one with an identity in place of the networks: what the transport allows."
     return write_notebook(path, *BENCH)
 
 
@@ -181,10 +183,10 @@ def compare(
     seconds:float=10., # for each turn
     rounds:int=3, # how often they take turns
 ) -> pd.DataFrame: # one row a turn
-    "The demo and its ceiling, in turns, so that a busy neighbour hits both."
+    "The studios in turns, so that a busy neighbour hits all of them."
     rows = []
     for k in range(rounds):
-        for i, name in enumerate(("demo", "identity")):
+        for i, name in enumerate(SETUPS):
             studio = start(page, i)
             rows.append(dict(round=k, setup=name, **figures(page, studio, seconds)))
             studio.get_by_test_id("live-start").click()
@@ -194,8 +196,8 @@ def compare(
 def stages(
     page, # the bench notebook, after `compare`
 ) -> pd.DataFrame: # as `Ledger.table`
-    "Where the demo's time went in its last turn."
-    return pd.read_json(io.StringIO(execute(page, "print(demo.ledger.table().to_json())")))
+    "Where the time of relative motion, the default, went in its last turn."
+    return pd.read_json(io.StringIO(execute(page, "print(relative.ledger.table().to_json())")))
 
 
 def soak(

@@ -615,6 +615,8 @@ def _open(
     port:int|None, # of the server
 ):
     "Open a studio in the browser, until Ctrl-C."
+    if theme not in ("light", "dark"):
+        raise typer.BadParameter(f"{theme!r} is neither light nor dark", param_hint="--theme")
     from x2face_nb.core import require_extra
     require_extra("live", "voila", "jupyter_server", "anywidget")
     from x2face_nb.server import open_studio

@@ -26,14 +26,8 @@ from .video import resize
 # %% ../nbs/53_live.ipynb #53-live-005
 LEDGER_STAGES = ("capture", "transport", "decode", "crop", "drive", "warp", "encode", "paint")
 
-class Ledger:
-    "Milliseconds of each stage of live frames, frames shown, frames dropped. Several threads may use it."
-    def __init__(self,
-        window:int=4096, # how many last values of each stage are kept
-    ):
-        self._lock, self._window = threading.Lock(), window
-        self.reset()
-
+class _Times:
+    "Milliseconds of stages, and counts. Several threads may use it."
     def reset(self):
         "Forget all times and counts."
         with self._lock:
@@ -60,6 +54,15 @@ class Ledger:
         with self._lock:
             self._shown.append(time.perf_counter())
             self.frames += 1
+
+# %% ../nbs/53_live.ipynb #53-live-320
+class Ledger(_Times):
+    "Milliseconds of each stage of live frames, frames shown, frames dropped. Several threads may use it."
+    def __init__(self,
+        window:int=4096, # how many last values of each stage are kept
+    ):
+        self._lock, self._window = threading.Lock(), window
+        self.reset()
 
     def fps(self,
         seconds:float|None=None, # the last seconds to count over; all that is kept where None
@@ -124,34 +127,12 @@ def _track_corners(
     return points[good, 0], there[good, 0]
 
 # %% ../nbs/53_live.ipynb #53-live-009
-class FaceFollower(StreamCrop):
-    "A causal square whose face is tracked between detections. Raises `X2FaceError` unless it gets images."
-    def __init__(self,
-        detector:FaceDetector|None=None, # a new one, for frames of 320 pixels, where None
-        every:int=25, # frames between two detections while tracking works
-        again:int=5, # frames until the next detection after one that found nothing
-        patience:int=3, # failed detections after which a face that seems to be tracked counts as lost
-        **kwargs, # slack, glide, config as for `StreamCrop`
-    ):
-        self.again, self.patience = again, patience
-        super().__init__(detector or FaceDetector(max_side=320), every, **kwargs)
-
+class _Tracked(StreamCrop):
+    "A square whose face is tracked from frame to frame."
     def reset(self):
         "Forget the face; the next frame chooses one."
         super().reset()
         self.lost, self._grey, self._points, self._misses, self._due = False, None, None, 0, 0
-
-    def __call__(self,
-        frame:np.ndarray, # uint8 RGB (H,W,3)
-    ) -> SquareCrop|None:
-        "The square for this frame, None until a face was seen; `lost` says whether the face is out of sight."
-        grey, k = _small_grey(frame)
-        if self._grey is not None and self._grey.shape != grey.shape: self.reset()
-        tracked = self._track(grey, k)
-        sought = self.seen is None or self.lost
-        if self.n >= self._due or not (tracked or sought): self._look(frame, grey, k, tracked)
-        self._grey, self.n = grey, self.n + 1
-        return self.step()
 
     def _track(self, grey, k) -> bool:
         "Track the corners into this frame and move the box with them; False if too few remain."
@@ -168,6 +149,31 @@ class FaceFollower(StreamCrop):
         self._points = new[:, None]
         self.aim(np.concatenate([centre - half, centre + half]))
         return True
+
+# %% ../nbs/53_live.ipynb #53-live-321
+class FaceFollower(_Tracked):
+    "A causal square whose face is tracked between detections. Raises `X2FaceError` unless it gets images."
+    def __init__(self,
+        detector:FaceDetector|None=None, # a new one, for frames of 320 pixels, where None
+        every:int=25, # frames between two detections while tracking works
+        again:int=5, # frames until the next detection after one that found nothing
+        patience:int=3, # failed detections after which a face that seems to be tracked counts as lost
+        **kwargs, # slack, glide, config as for `StreamCrop`
+    ):
+        self.again, self.patience = again, patience
+        super().__init__(detector or FaceDetector(max_side=320), every, **kwargs)
+
+    def __call__(self,
+        frame:np.ndarray, # uint8 RGB (H,W,3)
+    ) -> SquareCrop|None:
+        "The square for this frame, None until a face was seen; `lost` says whether the face is out of sight."
+        grey, k = _small_grey(frame)
+        if self._grey is not None and self._grey.shape != grey.shape: self.reset()
+        tracked = self._track(grey, k)
+        sought = self.seen is None or self.lost
+        if self.n >= self._due or not (tracked or sought): self._look(frame, grey, k, tracked)
+        self._grey, self.n = grey, self.n + 1
+        return self.step()
 
     def _look(self, frame, grey, k, tracked):
         "Detect: near the face if there is one, else anywhere."
@@ -206,26 +212,8 @@ _UNSEEN = "No face seen yet: look into the camera, with light on your face."
 _LOST = "The face is lost: the last picture stays until it is back."
 
 # %% ../nbs/53_live.ipynb #53-live-020
-class LiveSession:
-    """One camera frame in, one generated frame out. Several threads may call and change it. Raises
-    `X2FaceError` once closed."""
-    def __init__(self,
-        emb:EmbeddedFace, # who moves
-        engine:Engine|str|None=None, # an engine, its name, or the fastest one here where None
-        size:int=256, # side of the generated frames
-        mirror:bool=True, # move as a mirror image would; may be set at any time
-        follower:FaceFollower|None=None, # finds and follows the face; a new one where None
-        ledger:Ledger|None=None, # takes the times of crop, drive and warp; a new one where None
-        render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
-        motion:Motion|MotionConfig|str|None=None, # a row of `MOTIONS`, its name, or another motion
-    ):
-        self._lock, self._flow = threading.Lock(), None
-        self._engine = engine if isinstance(engine, Engine) else make_engine(engine or "auto")
-        self._emb = self._made = self._now = None
-        self.mirror, self.ledger, self._follower = mirror, ledger or Ledger(), follower or FaceFollower()
-        self.rendering, self._motion = rendering(render), motion
-        self._set(emb, size)
-
+class _Moving:
+    "What moves in a session, and how."
     def _moves(self, emb):
         "The motion of an embedded face: a configuration becomes a `LiveMotion`."
         if not isinstance(self._motion, (str, MotionConfig)): return self._motion
@@ -248,6 +236,9 @@ class LiveSession:
     def _open(self):
         if self._engine is None: raise X2FaceError("This session is closed; make a new one.")
 
+# %% ../nbs/53_live.ipynb #53-live-324
+class _Settable(_Moving):
+    "Attributes that you may set while a session runs."
     @property
     def engine(self) -> Engine:
         "What runs the driving network."
@@ -279,6 +270,48 @@ class LiveSession:
         self._motion = motion
         self._set()
 
+# %% ../nbs/53_live.ipynb #53-live-326
+class _Stages(_Settable):
+    "The stages of a frame."
+    def _look(self, frame, stamp): # (driving crop, None without a face; why there is none)
+        crop = self._follower(frame)
+        if crop is None: return None, _UNSEEN
+        if self._follower.lost: return None, _LOST
+        turned = lambda x: np.ascontiguousarray(x[:, ::-1]) if self.mirror else x
+        if isinstance(self._now, LiveMotion): self._now.see(turned(crop.cut(frame, 256)), stamp)
+        return turned(crop.cut(frame, self._engine.cfg.drive_size)), ""
+
+    def _sample(self, flow): # the generated frame
+        picture = self._now.picture() if isinstance(self._now, LiveMotion) else None
+        return self._render(flow, picture)
+
+    def _timed(self, stage, f, *args):
+        t = time.perf_counter()
+        out = f(*args)
+        self.ledger.add(stage, (time.perf_counter() - t)*1e3)
+        return out
+
+# %% ../nbs/53_live.ipynb #53-live-327
+class LiveSession(_Stages):
+    """One camera frame in, one generated frame out. Several threads may call and change it. Raises
+    `X2FaceError` once closed."""
+    def __init__(self,
+        emb:EmbeddedFace, # who moves
+        engine:Engine|str|None=None, # an engine, its name, or the fastest one here where None
+        size:int=256, # side of the generated frames
+        mirror:bool=True, # move as a mirror image would; may be set at any time
+        follower:FaceFollower|None=None, # finds and follows the face; a new one where None
+        ledger:Ledger|None=None, # takes the times of crop, drive and warp; a new one where None
+        render:str|Rendering=LIVE, # how frames are made: a row of `RENDERINGS`, or its name
+        motion:Motion|MotionConfig|str|None=None, # a row of `MOTIONS`, its name, or another motion
+    ):
+        self._lock, self._flow = threading.Lock(), None
+        self._engine = engine if isinstance(engine, Engine) else make_engine(engine or "auto")
+        self._emb = self._made = self._now = None
+        self.mirror, self.ledger, self._follower = mirror, ledger or Ledger(), follower or FaceFollower()
+        self.rendering, self._motion = rendering(render), motion
+        self._set(emb, size)
+
     def neutral(self):
         "Take the next frame as the reference of relative motion: your face is as the source's now."
         with self._lock:
@@ -295,28 +328,16 @@ class LiveSession:
         stamp:float|None=None, # when it was taken, on the clock of time.perf_counter; now where None
     ) -> LiveFrame:
         "The generated frame for a camera frame. Crop, drive and warp enter the ledger."
-        began = time.perf_counter()
+        began, flow = time.perf_counter(), None
         stamp = began if stamp is None else stamp
         with self._lock:
             self._open()
-            t = [time.perf_counter()]
-            crop, drv, flow = self._follower(frame), None, None
-            says = _UNSEEN if crop is None else _LOST if self._follower.lost else ""
-            if not says:
-                drv = crop.cut(frame, self._engine.cfg.drive_size)
-                if self.mirror: drv = np.ascontiguousarray(drv[:, ::-1])
-                if alive := isinstance(self._now, LiveMotion):
-                    seen = crop.cut(frame, 256)
-                    self._now.see(np.ascontiguousarray(seen[:, ::-1]) if self.mirror else seen, stamp)
-            t.append(time.perf_counter())
-            if not says:
-                self._flow = flow = self._engine.drive(drv, self._render)
-                t.append(time.perf_counter())
-                self._last = self._render(flow, self._now.picture() if alive else None)
-                t.append(time.perf_counter())
-            for stage, a, b in zip(("crop", "drive", "warp"), t, t[1:]): self.ledger.add(stage, (b - a)*1e3)
+            drv, says = self._timed("crop", self._look, frame, stamp)
+            if drv is not None:
+                self._flow = flow = self._timed("drive", self._engine.drive, drv, self._render)
+                self._last = self._timed("warp", self._sample, flow)
             spent = time.perf_counter() - began
-            return LiveFrame(self._last, drv, not says, says, flow, frame, stamp, spent)
+            return LiveFrame(self._last, drv, drv is not None, says, flow, frame, stamp, spent)
 
     def close(self):
         "Let go of networks and pictures."
@@ -327,70 +348,61 @@ class LiveSession:
     def __exit__(self, *exc): self.close()
 
 # %% ../nbs/53_live.ipynb #53-live-047
-class LiveLoop:
-    "A running loop from a source through a session to sinks. `run_live` makes it."
+class _Room:
+    "Room for one frame between two threads."
     def __init__(self,
-        source, # `CameraSource`, `FileSource`, `FolderSource`
-        session, # `LiveSession`, or any callable (frame, stamp) → `LiveFrame`
-        sinks=(), # `FileSink`, `Recording`, `WindowSink`, `VirtualCameraSink`
+        ledger:Ledger, # counts frames that are dropped
+        live:bool, # a newer frame replaces one that waits; False: it waits, too
     ):
-        self.source, self.session, self.sinks = source, session, list(sinks)
-        self.ledger = getattr(session, "ledger", None) or Ledger()
-        self.error, self.last = None, None
-        self._stopping, self._ready, self._room = threading.Event(), threading.Event(), threading.Condition()
-        self._waiting, self._ended, self._threads = None, False, []
+        self.ledger, self.live, self.stopping = ledger, live, threading.Event()
+        self._changed, self._waiting, self._ended = threading.Condition(), None, False
 
-    def start(self,
-        block:bool=False, # drive and show in this thread; ends with the source, or with Ctrl-C
-    ):
-        "Begin. With `block`, raises what went wrong."
-        for f in (self._capture,) if block else (self._capture, self._work):
-            self._threads.append(threading.Thread(target=f, name=f"x2face{f.__name__}", daemon=True))
-            self._threads[-1].start()
-        if block:
-            try: self._work()
-            except KeyboardInterrupt: pass
-            self.stop()
-            self.wait()
-        return self
+    def offer(self, item) -> bool:
+        "Put a frame where the other thread takes it; False once stopped."
+        with self._changed:
+            if self.live: self.ledger.drop(self._waiting is not None)
+            else: self._changed.wait_for(lambda: self._waiting is None or self.stopping.is_set())
+            if self.stopping.is_set():
+                self.ledger.drop()
+                return False
+            self._waiting = item
+            self._changed.notify_all()
+        return True
 
+    def take(self):
+        "The waiting frame; None when there will be no more."
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None or self._ended or self.stopping.is_set())
+            taken, self._waiting = self._waiting, None
+            self._changed.notify_all()
+            if not self.stopping.is_set(): return taken
+            self.ledger.drop(taken is not None)
+
+    def end(self):
+        "No more frames will be offered."
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def stop(self):
+        "Wake both threads; nothing is handed over any more."
+        self.stopping.set()
+        with self._changed: self._changed.notify_all()
+
+# %% ../nbs/53_live.ipynb #53-live-330
+class _Running:
+    "What the two threads of a loop do."
     def _capture(self):
         "Read the source; keep the newest frame."
         self._ready.wait()
         try:
-            with closing(self.source.frames(self._stopping)) as frames:
+            with closing(self.source.frames(self._room.stopping)) as frames:
                 for stamp, frame in frames:
-                    if not self._offer(stamp, frame): return
+                    now = time.perf_counter()
+                    if self.source.live: self.ledger.add("capture", max(0, now - stamp)*1e3)
+                    if not self._room.offer((stamp, now, frame)): return
         except Exception as e: self.error = self.error or e # the frame that waits is still shown
-        finally:
-            with self._room:
-                self._ended = True
-                self._room.notify_all()
-
-    def _offer(self, stamp, frame) -> bool:
-        "Put a frame where the other thread takes it; False once stopped."
-        now = time.perf_counter()
-        if self.source.live: self.ledger.add("capture", max(0, now - stamp)*1e3)
-        with self._room:
-            if self.source.live: self.ledger.drop(self._waiting is not None)
-            else: self._room.wait_for(lambda: self._waiting is None or self._stopping.is_set())
-            if self._stopping.is_set():
-                self.ledger.drop()
-                return False
-            self._waiting = stamp, now, frame
-            self._room.notify_all()
-        return True
-
-    def _take(self):
-        "The waiting frame; None when there will be no more."
-        with self._room:
-            self._room.wait_for(lambda: self._waiting is not None or self._ended or self._stopping.is_set())
-            taken, self._waiting = self._waiting, None
-            self._room.notify_all()
-            if self._stopping.is_set():
-                self.ledger.drop(taken is not None)
-                return None
-            return taken
+        finally: self._room.end()
 
     def _work(self):
         "Drive and show until the source ends or somebody stops."
@@ -399,7 +411,7 @@ class LiveLoop:
                 for sink in self.sinks: stack.enter_context(sink)
                 self._ready.set()
                 try:
-                    while (taken := self._take()) is not None: self._one(*taken)
+                    while (taken := self._room.take()) is not None: self._one(*taken)
                 except Exception as e: self._fail(e) # here, so that the sinks keep what they have
         except Exception as e: self._fail(e)
         finally: self._stop()
@@ -423,9 +435,25 @@ class LiveLoop:
         self._stop()
 
     def _stop(self):
-        self._stopping.set()
+        self._room.stop()
         self._ready.set()
-        with self._room: self._room.notify_all()
+
+# %% ../nbs/53_live.ipynb #53-live-331
+class _Ending(_Running):
+    "How a loop is started and ended."
+    def start(self,
+        block:bool=False, # drive and show in this thread; ends with the source, or with Ctrl-C
+    ):
+        "Begin. With `block`, raises what went wrong."
+        for f in (self._capture,) if block else (self._capture, self._work):
+            self._threads.append(threading.Thread(target=f, name=f"x2face{f.__name__}", daemon=True))
+            self._threads[-1].start()
+        if block:
+            try: self._work()
+            except KeyboardInterrupt: pass
+            self.stop()
+            self.wait()
+        return self
 
     @property
     def running(self) -> bool:
@@ -454,6 +482,19 @@ class LiveLoop:
         self._join(timeout)
         if self.error is not None: raise self.error
         return self.ledger
+
+# %% ../nbs/53_live.ipynb #53-live-332
+class LiveLoop(_Ending):
+    "A running loop from a source through a session to sinks. `run_live` makes it."
+    def __init__(self,
+        source, # `CameraSource`, `FileSource`, `FolderSource`
+        session, # `LiveSession`, or any callable (frame, stamp) → `LiveFrame`
+        sinks=(), # `FileSink`, `Recording`, `WindowSink`, `VirtualCameraSink`
+    ):
+        self.source, self.session, self.sinks = source, session, list(sinks)
+        self.ledger = getattr(session, "ledger", None) or Ledger()
+        self.error, self.last, self._threads = None, None, []
+        self._ready, self._room = threading.Event(), _Room(self.ledger, source.live)
 
     def __enter__(self): return self
     def __exit__(self, kind, *exc):

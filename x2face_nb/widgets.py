@@ -9,7 +9,7 @@ __all__ = ['FACES', 'static_text', 'Portrait', 'decode_jpeg', 'make_portrait', '
            'chosen_config', 'Sheet', 'OfflineStudio']
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-070
-from .core import X2FaceError, require_extra
+from .core import X2FaceError, cache_dir, require_extra
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-071
 require_extra("live", "anywidget", "ipywidgets")
@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -37,8 +38,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
-from .animate import (AnimateConfig, Animator, Driver, Source, generate_frames, open_driver,
-                               source_crops)
+from .animate import (AnimateConfig, Animator, Driver, Source, best_frame, generate_frames,
+                               open_driver, source_crops)
 from .samples import sample_driving, sample_source
 from .engine import Engine, make_engine
 from .faces import FaceDetector, SquareCrop, still_square
@@ -46,7 +47,7 @@ from .live import FaceFollower, Ledger, LiveFrame, LiveSession
 from .motion import MOTIONS, MotionConfig, motion_config
 from .render import LIVE, OFFLINE, RENDERINGS, EmbeddedFace
 from .video import VideoInfo, VideoReader, VideoWriter, encode_image
-from .video import is_video, probe, read_image, resize
+from .video import is_video, probe, read_image, resize, write_image
 from .streams import FileSink
 from .viz import GENERATED, mark_generated, side_by_side
 from .warp import flow_to_grid, resize_flow
@@ -102,8 +103,16 @@ def make_portrait(
 # %% ../nbs/54_widgets.ipynb #54-widgets-012
 def sample_portraits() -> dict[str, Path]: # name → file
     "Sources for a gallery. Where npm cannot fetch the sample conversation, one fewer."
-    found = dict(Astronaut=sample_source(), Franck=sample_driving(), Carphone=sample_driving("carphone"))
-    return {name: path for name, path in found.items() if name == "Carphone" or path != found["Carphone"]}
+    films = dict(Franck=sample_driving(), Carphone=sample_driving("carphone"))
+    if films["Franck"] == films["Carphone"]: films.pop("Franck")
+    return dict(Astronaut=sample_source()) | {name: _still_of(film) for name, film in films.items()}
+
+def _still_of(film): # its best frame, which takes a second to find, kept for the next time
+    at = cache_dir()/"samples"/f"{film.stem}-best.png"
+    if at.is_file(): return at
+    with VideoReader(film) as r: frame = best_frame(r, FaceDetector())
+    try: return write_image(at, frame)
+    except (X2FaceError, OSError): return film # the cache cannot be written
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-051
 def page_id(
@@ -699,12 +708,15 @@ class LiveStudio(_Requests):
     ):
         self._seats, self._latest, self._fixed, self._video = {}, Ledger(), session, video
         if in_flight < 1: raise X2FaceError(f"in_flight is 1 or more, got {in_flight}.")
-        self._engine = engine if isinstance(engine, Engine) or session else make_engine(engine, weights)
         sizes = tuple(sorted({128, 256, 384, 512, size}))
         rows = [] if session else [
             Option("size", "Size, pixels", size, "Side of the generated frames", sizes), *motion_options()]
-        super().__init__([] if session and sources is None else sources, weights, size, rows,
-                         in_flight=in_flight, **kwargs)
+        with ThreadPoolExecutor(1) as pool: # the engine is made while portraits are embedded
+            ready = isinstance(engine, Engine) or session
+            made = None if ready else pool.submit(make_engine, engine, weights)
+            super().__init__([] if session and sources is None else sources, weights, size, rows,
+                             in_flight=in_flight, **kwargs)
+        self._engine = made.result() if made else engine
         if os.environ.get("X2FACE_NODELAY") != "1":
             self.hint = "This server holds small messages back; x2face live starts one that does not."
 
