@@ -19,6 +19,7 @@ from x2face_nb.docs import Parameter, arguments, fields, returned
 CFG = house.settings()
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "results/failures.md",
              "x2face_nb/pretrained/README.md")
+WIDE = ".md-grid { max-width: 76rem } .md-typeset pre > code { font-size: .62rem }\n" # room for lines of 110 characters
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"}
 
 
@@ -185,12 +186,14 @@ def build(
                {"Results": [{titles[p]: p} for p in documents if p.startswith(("results", "x2face_nb"))] + group("results/")},
                {"Experiments": group("nbs/experiments/")},
                {"Contribute": [*(p for p in ("CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md") if p in documents), {"Repository": CFG["git_url"]}]}]
+        (src / "wide.css").write_text(WIDE)
         config = Path(tmp) / "mkdocs.json"
         config.write_text(json.dumps(dict(
             site_name=CFG["title"], site_description=CFG["description"], site_url=CFG["doc_host"] + CFG["doc_baseurl"],
             docs_dir=str(src), site_dir=str(out.resolve()), strict=True, nav=[n for n in nav if next(iter(n.values()))],
             theme=dict(name="material", font=False, features=["navigation.tabs", "navigation.top", "content.code.copy", "toc.follow"],
                        palette=[dict(scheme="default", media="(prefers-color-scheme: light)"), dict(scheme="slate", media="(prefers-color-scheme: dark)")]),
+            extra_css=["wide.css"],
             markdown_extensions=["tables", "attr_list", "md_in_html", {"pymdownx.highlight": dict(use_pygments=True)}, "pymdownx.superfences", {"toc": dict(permalink=True)}],
             validation=dict(links=dict(not_found="warn", anchors="warn", absolute_links="warn", unrecognized_links="warn"), nav=dict(omitted_files="warn", not_found="warn")),
             plugins=["search"])))

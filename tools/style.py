@@ -2,7 +2,8 @@
 
 used     exported definitions that one of the next two cells uses, an exported one not counted, in percent
 median   lines of an exported cell, the median; longest: the most
-output   code cells with an output, in percent
+output   code cells with an output, in percent; a template in nbs/experiments is kept without outputs, and its executed copy
+         in results/ is counted
 line     characters of the longest line of any cell
 text     arguments of exported functions and classes with a comment, in percent
 """
@@ -40,6 +41,13 @@ def parsed(
     except SyntaxError: return []
 
 
+def executed(
+    path:Path, # a notebook
+) -> Path: # the copy of an experiment that papermill executed, in results/; the notebook itself if there is none
+    if path.parent.name != "experiments": return path
+    return next(iter(sorted((house.ROOT/"results").rglob(path.name))), path)
+
+
 def definitions(
     cell:dict, # as `cells` gives
 ) -> list[ast.AST]:
@@ -66,7 +74,7 @@ def figures(
             own = fields(d, lines) if isinstance(d, ast.ClassDef) and not init else arguments(init or d, lines)
             text += [bool(p.text) for p in own]
     imports = ast.Import, ast.ImportFrom
-    shown = [bool(c["outputs"]) for c in all_cells if c["type"] == "code"]
+    shown = [bool(c["outputs"]) for c in cells(executed(path)) if c["type"] == "code"]
     length = [len(c["source"].strip().splitlines()) for c in exported if not all(isinstance(n, imports) for n in parsed(c))]
     line = max((len(l) for c in all_cells for l in c["source"].splitlines()), default=0)
     return dict(used=used, length=length, shown=shown, line=[line], text=text)

@@ -41,6 +41,9 @@ def _cost(body:nn.Module, size:int) -> tuple[int, float]: # parameters, multiply
     with torch.no_grad(), FlopCounterMode(display=False) as f: body(torch.zeros(1, 3, size, size))
     return sum(p.numel() for p in body.parameters()), f.get_total_flops() / 2
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-005b
+def _widths(c:int) -> tuple[int, ...]: return tuple(c * 2**i for i in range(_LEVELS))
+
 # %% ../nbs/42_ablation.ipynb #42-ablation-005a
 @lru_cache
 def matched_width(
@@ -52,9 +55,6 @@ def matched_width(
     def cost(c): return _cost(UNet3Plus(_widths(c), coarser=UNET.halvings - UNET.n_up), size)[pick]
     above = bisect_left(range(100), want, lo=2, key=cost) # both grow with the width
     return min((above - 1, above), key=lambda c: abs(cost(c) - want))
-
-# %% ../nbs/42_ablation.ipynb #42-ablation-005b
-def _widths(c:int) -> tuple[int, ...]: return tuple(c * 2**i for i in range(_LEVELS))
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-109
 BACKBONES = {"unet": None, "unet3plus": "params", "unet3plus-macs": "macs"} # name → what is matched
@@ -166,6 +166,7 @@ def run_folder(
     same = (at.parent for at in sorted(done) if Run.from_dict(read_json(at)["run"]) == run)
     return next(same, Path(folder) / run.name)
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-218
 def is_done(
     run:Run, # any run
     folder:str|Path, # of the sweep
@@ -261,6 +262,17 @@ def write_run(
     record = dict(run=run.to_dict(), hash=run.hash, variant=run.variant, **facts)
     write_text(Path(folder) / "run.json", json.dumps(record, indent=1))
 
+# %% ../nbs/42_ablation.ipynb #42-ablation-120c
+def _results(at:Path) -> tuple[dict, pd.DataFrame]:
+    "What a finished run wrote. Raises `X2FaceError` if it is damaged."
+    f = read_json(at)
+    try: about = dict(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"])
+    except (TypeError, KeyError): about = {}
+    if list(map(type, about.values())) != [str, int, str]:
+        raise X2FaceError(f"{at} is damaged; remove it, and sweep again.")
+    return f, read_csv(at.with_name("metrics.csv")).assign(**about)
+
+# %% ../nbs/42_ablation.ipynb #42-ablation-120b
 def collect(
     folder:str|Path, # the sweep's
 ) -> tuple[pd.DataFrame, pd.DataFrame]: # a row a run; a row a run, track and method
@@ -270,15 +282,6 @@ def collect(
     facts, tables = zip(*[_results(p) for p in at])
     runs = pd.json_normalize([{k: v for k, v in f.items() if k != "run"} | f["run"] for f in facts])
     return runs, pd.concat(tables, ignore_index=True)
-
-def _results(at:Path) -> tuple[dict, pd.DataFrame]:
-    "What a finished run wrote. Raises `X2FaceError` if it is damaged."
-    f = read_json(at)
-    try: about = dict(variant=f["variant"], seed=f["run"]["seed"], hash=f["hash"])
-    except (TypeError, KeyError): about = {}
-    if list(map(type, about.values())) != [str, int, str]:
-        raise X2FaceError(f"{at} is damaged; remove it, and sweep again.")
-    return f, read_csv(at.with_name("metrics.csv")).assign(**about)
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-131
 def recorded(

@@ -29,7 +29,7 @@ from .control import (FACTORS, POSE, ControlMap, aim, control_path, encoded, hea
 from .faces import MESH_68, FaceMesh
 from .metrics import FaceIdentity, identity_similarity
 from .motion import Relative, motion_config
-from .render import EmbeddedFace, flip_average, sample
+from .render import EmbeddedFace, driving_field, sample
 from .video import encode_image, to_uint8
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-007
@@ -51,7 +51,7 @@ class Puppet:
 
     def _flow(self, vec): # (F,D) → (1,2,h,w)
         flow = self.model.driving.decode(torch.from_numpy(vec).to(self.emb.face.device))
-        return flip_average(*flow.chunk(2)) if len(flow) == 2 else flow
+        return driving_field(flow, self.render.replace(flip=len(flow) == 2))
 
     @torch.inference_mode()
     def __call__(self,

@@ -31,7 +31,7 @@ from .core import X2FaceError, cache_dir, file_hash, machine, read_json
 from .core import require_extra, write_text
 from .motion import FaceReader
 from .samples import sample_source
-from .render import LIVE, EmbeddedFace, Motion, Rendering, feedback, flip_average
+from .render import LIVE, EmbeddedFace, Motion, Rendering, driving_field, feedback
 from .render import rendering, sampling_grid
 from .video import read_image, resize, to_tensor, to_uint8
 from .warp import resize_flow, warp
@@ -107,8 +107,8 @@ class Engine(_Network):
         return flow[0].numpy()
 
     def _drive(self, x, row): # (1,3,S,S) in [0,1] → (1,2,h,w)
-        flow = self._pass(x)
-        return flip_average(flow, self._pass(x.flip(-1))) if row.flip else flow
+        passes = torch.cat([self._pass(x), self._pass(x.flip(-1))]) if row.flip else self._pass(x)
+        return driving_field(passes, row)
 
     def renderer(self,
         emb:EmbeddedFace, # made by the same weights

@@ -240,6 +240,9 @@ def track_crop(
     k = _choose(areas, places, index, "the video")
     return crop_of_boxes(tracks[k].boxes, config)
 
+# %% ../nbs/10_faces.ipynb #10-faces-242
+def _vec(c): return np.array([c.cx, c.cy, c.side])
+
 # %% ../nbs/10_faces.ipynb #10-faces-042
 class StreamCrop:
     "A square that follows a stream. Call it with each frame; it returns None until it has seen a face."
@@ -290,8 +293,6 @@ class StreamCrop:
         if self.goal is not None:
             self.crop = SquareCrop(*(_vec(self.crop) + (_vec(self.goal) - _vec(self.crop))*self.glide))
         return self.crop
-
-def _vec(c): return np.array([c.cx, c.cy, c.side])
 
 # %% ../nbs/10_faces.ipynb #10-faces-046
 def paste_back(
@@ -393,6 +394,9 @@ class MeshView:
         turn = np.array([[c, -s], [s, c]])
         return np.hstack([turn, (self.centre - turn @ [95.5, 95.5])[:, None]])
 
+# %% ../nbs/10_faces.ipynb #10-faces-269
+def _mesh_view(points): return MeshView.around(points, points[[33, 263]])
+
 # %% ../nbs/10_faces.ipynb #10-faces-169
 class FaceMesh:
     "MediaPipe's face mesh on OpenCV. `score` is the presence of a face in the last image, 0 to 1."
@@ -445,8 +449,6 @@ class FaceMesh:
         "(68 + 468,2) float32 in pixels, dlib's landmarks first. None where no face is found."
         points = self.points3d(img, face)
         return None if points is None else np.concatenate([points[MESH_68], points])[:, :2]
-
-def _mesh_view(points): return MeshView.around(points, points[[33, 263]])
 
 # %% ../nbs/10_faces.ipynb #10-faces-173
 def quarter_turns(

@@ -31,7 +31,7 @@ from torch import Tensor
 from .core import Config, X2FaceError, load_tensors, save_tensors
 from .faces import (MESH_68, CropConfig, FaceDetector, FaceMesh, FaceTracker, SquareCrop, _choose,
                              crop_of_boxes)
-from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, flip_average, refine,
+from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, driving_field, refine,
                               rendering, sample, sampling_grid)
 from .video import resize, to_tensor, to_uint8
 from .warp import flow_to_grid, identity_grid, resize_flow, warp
@@ -762,7 +762,7 @@ def perform(
     face = still if shown is picture else to_uint8(shown[0]) # with what was painted on it
     points = FaceReader(follow=False)(still) if config.relative or config.lids or config.mouth else None
     vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
-    flow_of = lambda i: _decoded(model, torch.from_numpy(vecs[i]).to(device))
+    flow_of = lambda i: _decoded(model, torch.from_numpy(vecs[i]).to(device), render)
     if config.relative:
         if points is None: raise X2FaceError(_NO_MESH)
         refs = reference_frames(template, points, reference)
@@ -786,9 +786,9 @@ def perform(
         if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
 
-def _decoded(model, vec): # (F,D) → (1,2,h,w)
+def _decoded(model, vec, render): # (F,D) → (1,2,h,w)
     flow = model.driving.decode(vec)
-    return flip_average(*flow.chunk(2)) if len(flow) == 2 else flow
+    return driving_field(flow, render.replace(flip=len(flow) == 2))
 
 def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
     picture, inner = emb.sampled(render)

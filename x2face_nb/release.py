@@ -31,6 +31,12 @@ def release_key(
     block = f"decoder.ups.{7 - depth}" if found[3] == "up" else f"encoder.downs.{depth}"
     return f"{_NETWORKS[found[1]]}.body.{block}.{'conv' if found[4] == conv else 'norm'}.{found[5]}"
 
+# %% ../nbs/27_release.ipynb #27-release-107
+def _unpacked(path) -> int: # bytes
+    try:
+        with zipfile.ZipFile(path) as z: return sum(i.file_size for i in z.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError): return 0
+
 # %% ../nbs/27_release.ipynb #27-release-008
 RELEASED = PRESETS["paper"].replace(confidence=True) # the release weights sources by confidence
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
@@ -49,11 +55,6 @@ def read_release(
     held = held.get("state_dict", held) if isinstance(held, dict) else {}
     named = {release_key(k): v for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
     return {k: v.float() for k, v in named.items() if k}
-
-def _unpacked(path) -> int: # bytes
-    try:
-        with zipfile.ZipFile(path) as z: return sum(i.file_size for i in z.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError): return 0
 
 # %% ../nbs/27_release.ipynb #27-release-009
 def load_release(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RENDERINGS', 'OFFLINE', 'LIVE', 'FEEDBACK', 'Rendering', 'rendering', 'lay_over', 'EmbeddedFace', 'flip_average',
-           'drive', 'embed', 'paint_layer', 'Motion', 'sampling_grid', 'sample', 'feedback', 'refine', 'generate']
+           'driving_field', 'drive', 'embed', 'paint_layer', 'Motion', 'sampling_grid', 'sample', 'feedback', 'refine',
+           'generate']
 
 # %% ../nbs/24_render.ipynb #24-render-002
 from dataclasses import dataclass, replace
@@ -207,6 +208,14 @@ def flip_average(
     "The mean of a field and the field of the mirrored frame, mirrored back."
     return (flow + mirrored.flip(-1) * mirrored.new_tensor([-1, 1])[:, None, None]) / 2
 
+# %% ../nbs/24_render.ipynb #24-render-014b
+def driving_field(
+    passes:Tensor, # (B,2,h,w) fields of the frames; with flip averaging, those of their mirror images follow
+    render:Rendering, # how frames are made
+) -> Tensor: # (B,2,h,w)
+    "The driving field of a rendering, before refinement. Files, live frames and studios all call it."
+    return flip_average(*passes.chunk(2)) if render.flip else passes
+
 # %% ../nbs/24_render.ipynb #24-render-014a
 def drive(
     model:X2Face, # in evaluation mode
@@ -214,8 +223,8 @@ def drive(
     render:str|Rendering=OFFLINE, # a row of `RENDERINGS`
 ) -> Tensor: # (B,2,h,w)
     "Driving frames → driving fields, before refinement."
-    if not rendering(render).flip: return model.drive(drv)
-    return flip_average(*model.drive(torch.cat([drv, drv.flip(-1)])).chunk(2))
+    render = rendering(render)
+    return driving_field(model.drive(torch.cat([drv, drv.flip(-1)]) if render.flip else drv), render)
 
 # %% ../nbs/24_render.ipynb #24-render-017
 @torch.inference_mode()

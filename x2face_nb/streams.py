@@ -32,6 +32,32 @@ def _camera(
     try: return cv2.VideoCapture(index)
     finally: cv2.utils.logging.setLogLevel(level)
 
+# %% ../nbs/05_streams.ipynb #05-streams-206
+def _opened_camera(
+    index:int|str, # number, device or address
+    size:tuple[int, int]|None, # width, height to ask for
+) -> cv2.VideoCapture:
+    "A camera that keeps one frame. Raises `X2FaceError` if it cannot be opened."
+    camera = _camera(index)
+    if not camera.isOpened():
+        raise X2FaceError(f"Camera {index} cannot be opened: plug it in, close other programs "
+                          "that use it, and allow cameras in the system's privacy settings.")
+    camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    for prop, v in zip((cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT), size or ()): camera.set(prop, v)
+    return camera
+
+# %% ../nbs/05_streams.ipynb #05-streams-207
+def _grabbed(
+    camera:cv2.VideoCapture, # open
+    index:int|str, # for the message
+): # (stamp, frame)
+    "The next frame, stamped before it is decoded. Raises `X2FaceError` if there is none."
+    came = camera.grab()
+    stamp = time.perf_counter()
+    ok, frame = camera.retrieve() if came else (False, None)
+    if ok: return stamp, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    raise X2FaceError(f"Camera {index} gives no more pictures: it was unplugged or taken by another program.")
+
 # %% ../nbs/05_streams.ipynb #05-streams-006a
 class CameraSource:
     "A camera of this machine. Reading raises `X2FaceError` if it cannot be opened or stops giving pictures."
@@ -46,24 +72,10 @@ class CameraSource:
         stop:threading.Event, # ends the reading
     ):
         "Yield (stamp, frame)."
-        camera = _camera(self.index)
+        camera = _opened_camera(self.index, self.size)
         try:
-            if not camera.isOpened():
-                raise X2FaceError(f"Camera {self.index} cannot be opened: plug it in, close other programs "
-                                  "that use it, and allow cameras in the system's privacy settings.")
-            camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
-            for prop, v in zip(sides, self.size or ()): camera.set(prop, v)
-            while not stop.is_set(): yield self._next(camera)
+            while not stop.is_set(): yield _grabbed(camera, self.index)
         finally: camera.release()
-
-    def _next(self, camera):
-        came = camera.grab()
-        stamp = time.perf_counter()
-        ok, frame = camera.retrieve() if came else (False, None)
-        if ok: return stamp, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        raise X2FaceError(f"Camera {self.index} gives no more pictures: "
-                          "it was unplugged or taken by another program.")
 
 # %% ../nbs/05_streams.ipynb #05-streams-009
 def _paced(
@@ -217,6 +229,7 @@ while len(head := read(8)) == 8:
     if cv2.waitKey(1) & 255 in (27, ord("q")) or not shown: break
 """
 
+# %% ../nbs/05_streams.ipynb #05-streams-223
 class WindowSink:
     "Shows frames in a window; Esc, q or its close button ends. Raises `X2FaceError` without a screen."
     stage = "paint"

@@ -45,11 +45,60 @@ from .video import VideoReader, read_image, resize, to_tensor, to_uint8, write_i
 from .viz import strip
 from .x2face import X2Face, X2FaceConfig, load_model, read_model_info, save_model
 
+# %% ../nbs/31_training.ipynb #31-training-106a
+def _check_frames(cfg:"TrainConfig", need):
+    sizes, begin, smallest = cfg.frame_sizes, cfg.frame_size_from, min(cfg.frame_sizes, default=0)
+    need(smallest >= 11, "frame_sizes must be sides of 11 pixels or more.")
+    for name in cfg.terms:
+        side = TERMS[name].min_side
+        need(smallest >= side, f"The term {name} requires frames of {side} pixels or more, got {smallest}.")
+    need(len(sizes) == len(begin) and begin[:1] == (0.,) and list(begin) == sorted(begin),
+         "frame_size_from must give each of frame_sizes a rising share of the run, beginning with 0.")
+
+# %% ../nbs/31_training.ipynb #31-training-106
+_CHOICES = dict(optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
+                precision=("auto", "fp32", "bf16"))
+_POSITIVE = "steps batch_size k lr landmark_until mouth_weight log_every val_every save_every".split()
+_NOT_NEGATIVE = "weight_decay clip_norm warmup workers jitter jitter_end same".split()
+
+def _check(cfg:"TrainConfig"):
+    def need(ok, what):
+        if not ok: raise X2FaceError(what)
+    has = vars(cfg)
+    for k in _POSITIVE: need(0 < has[k] < float("inf"), f"{k} must be positive, got {has[k]}.")
+    for k in _NOT_NEGATIVE: need(has[k] >= 0, f"{k} must be 0 or more, got {has[k]}.")
+    for k, known in _CHOICES.items():
+        need(has[k] in known, f"{k} must be one of {', '.join(map(repr, known))}, got {has[k]!r}.")
+    need(cfg.same <= 1, f"same is a share, 0 to 1, got {cfg.same}.")
+    need(0 <= cfg.lifted <= 1, f"lifted is a share, 0 to 1, got {cfg.lifted}.")
+    need(not cfg.lifted or cfg.k == 1, f"Lifted pairs have one source; set k to 1, got {cfg.k}.")
+    need(0 <= cfg.ema < 1, f"ema must be from 0 to less than 1, got {cfg.ema}.")
+    need(0 <= cfg.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, got {cfg.seed}.")
+    _check_frames(cfg, need)
+    need(cfg.terms, "terms must give at least one loss term a weight.")
+    for name, w in cfg.terms.items(): need(0 < w < float("inf"), f"terms.{name} must be 0 or more, got {w}.")
+
+# %% ../nbs/31_training.ipynb #31-training-108
+_WAS = {"landmark_weight": "landmarks", "shape_weight": "shape", "form_weight": "form", "eye_weight": "eyes",
+        "turn_weight": "turn", "optical_weight": "optical", "agreement_weight": "agreement",
+        "point_agreement_weight": "point_agreement"}
+
+def _modern(d:dict) -> dict:
+    "An older configuration in today's form."
+    d = dict(d)
+    terms = {new: d.pop(old) for old, new in _WAS.items() if old in d}
+    loss, structure = d.pop("loss", None), d.pop("ms_ssim_weight", None)
+    if loss not in (None, "l1", "l1+ms-ssim"):
+        raise X2FaceError(f"loss must be 'l1' or 'l1+ms-ssim', got {loss!r}.")
+    if loss: terms["ms_ssim"] = (.2 if structure is None else structure) if loss == "l1+ms-ssim" else 0.
+    elif structure is not None: terms["ms_ssim"] = structure
+    return d | dict(terms=d.get("terms", {"l1": 1.}) | terms) if terms else d
+
 # %% ../nbs/31_training.ipynb #31-training-005
 @dataclass(frozen=True)
 class TrainConfig(Config):
     "A training run. Reads older configurations, too. Raises `X2FaceError` for values that no run can have."
-    model:X2FaceConfig=field(default_factory=X2FaceConfig)
+    model:X2FaceConfig=field(default_factory=X2FaceConfig) # shape of the networks
     steps:int=100_000 # optimiser steps
     batch_size:int=16 # pairs a step, over all processes
     k:int=1 # source frames a pair
@@ -62,7 +111,7 @@ class TrainConfig(Config):
     schedule:str="constant" # after warm-up: "constant", or "cosine" down to zero
     terms:dict[str, float]=field(default_factory=lambda: {"l1": 1.}) # weights of the loss, rows of `TERMS`
     clip_norm:float=0. # largest gradient norm; 0 does not clip
-    augment:AugmentConfig=field(default_factory=AugmentConfig)
+    augment:AugmentConfig=field(default_factory=AugmentConfig) # changes to pairs of frames
     jitter:float=0. # independent jitter of source and driving frame at the start, 0 to 1
     jitter_end:float=0. # at the end; linear in between
     landmark_until:float=1. # share of the run by which the terms that fade have faded to zero
@@ -93,55 +142,6 @@ class TrainConfig(Config):
         "Build from a dict. Raises `X2FaceError` for an unknown key, with the nearest known one."
         return super().from_dict(_modern(d) if isinstance(d, dict) else d)
 
-# %% ../nbs/31_training.ipynb #31-training-108
-_WAS = {"landmark_weight": "landmarks", "shape_weight": "shape", "form_weight": "form", "eye_weight": "eyes",
-        "turn_weight": "turn", "optical_weight": "optical", "agreement_weight": "agreement",
-        "point_agreement_weight": "point_agreement"}
-
-def _modern(d:dict) -> dict:
-    "An older configuration in today's form."
-    d = dict(d)
-    terms = {new: d.pop(old) for old, new in _WAS.items() if old in d}
-    loss, structure = d.pop("loss", None), d.pop("ms_ssim_weight", None)
-    if loss not in (None, "l1", "l1+ms-ssim"):
-        raise X2FaceError(f"loss must be 'l1' or 'l1+ms-ssim', got {loss!r}.")
-    if loss: terms["ms_ssim"] = (.2 if structure is None else structure) if loss == "l1+ms-ssim" else 0.
-    elif structure is not None: terms["ms_ssim"] = structure
-    return d | dict(terms=d.get("terms", {"l1": 1.}) | terms) if terms else d
-
-# %% ../nbs/31_training.ipynb #31-training-106
-_CHOICES = dict(optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
-                precision=("auto", "fp32", "bf16"))
-_POSITIVE = "steps batch_size k lr landmark_until mouth_weight log_every val_every save_every".split()
-_NOT_NEGATIVE = "weight_decay clip_norm warmup workers jitter jitter_end same".split()
-
-def _check(cfg:TrainConfig):
-    def need(ok, what):
-        if not ok: raise X2FaceError(what)
-    has = vars(cfg)
-    for k in _POSITIVE: need(0 < has[k] < float("inf"), f"{k} must be positive, got {has[k]}.")
-    for k in _NOT_NEGATIVE: need(has[k] >= 0, f"{k} must be 0 or more, got {has[k]}.")
-    for k, known in _CHOICES.items():
-        need(has[k] in known, f"{k} must be one of {', '.join(map(repr, known))}, got {has[k]!r}.")
-    need(cfg.same <= 1, f"same is a share, 0 to 1, got {cfg.same}.")
-    need(0 <= cfg.lifted <= 1, f"lifted is a share, 0 to 1, got {cfg.lifted}.")
-    need(not cfg.lifted or cfg.k == 1, f"Lifted pairs have one source; set k to 1, got {cfg.k}.")
-    need(0 <= cfg.ema < 1, f"ema must be from 0 to less than 1, got {cfg.ema}.")
-    need(0 <= cfg.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, got {cfg.seed}.")
-    _check_frames(cfg, need)
-    need(cfg.terms, "terms must give at least one loss term a weight.")
-    for name, w in cfg.terms.items(): need(0 < w < float("inf"), f"terms.{name} must be 0 or more, got {w}.")
-
-# %% ../nbs/31_training.ipynb #31-training-106a
-def _check_frames(cfg:TrainConfig, need):
-    sizes, begin, smallest = cfg.frame_sizes, cfg.frame_size_from, min(cfg.frame_sizes, default=0)
-    need(smallest >= 11, "frame_sizes must be sides of 11 pixels or more.")
-    for name in cfg.terms:
-        side = TERMS[name].min_side
-        need(smallest >= side, f"The term {name} requires frames of {side} pixels or more, got {smallest}.")
-    need(len(sizes) == len(begin) and begin[:1] == (0.,) and list(begin) == sorted(begin),
-         "frame_size_from must give each of frame_sizes a rising share of the run, beginning with 0.")
-
 # %% ../nbs/31_training.ipynb #31-training-009
 @dataclass(frozen=True)
 class Phase:
@@ -151,6 +151,7 @@ class Phase:
     jitter:float # amount of independent jitter
     fade:float # what is left of the terms that fade, 1 to 0
 
+# %% ../nbs/31_training.ipynb #31-training-109b
 def phase(
     cfg:TrainConfig, # the run
     step:int, # 0 … steps - 1

@@ -54,6 +54,7 @@ def _cell(
     out[y:y + img.shape[0], x:x + img.shape[1]] = img
     return out
 
+# %% ../nbs/02_viz.ipynb #02-viz-110
 def _tile(
     cells:list, # uint8 (h,w,3), all of one size
     cols:int, # cells in a row
@@ -90,6 +91,7 @@ def _title(
     draw.text((2*w, 2*h), text, fill=(30, 30, 30), font=ImageFont.load_default(px), anchor="mm")
     return resize(np.array(bar), (h, w))
 
+# %% ../nbs/02_viz.ipynb #02-viz-113
 def _titled(
     cells:list, # uint8 (h,w,3)
     titles, # one for each
@@ -115,6 +117,7 @@ def strip(
     head = _tile(_titled(cells[0], titles), cols, pad)
     return np.vstack([head, body[size + 2*pad:]])
 
+# %% ../nbs/02_viz.ipynb #02-viz-114
 def show_images(
     imgs:list, # pictures as `to_rgb` takes them, None for a blank one
     titles:list|None=None, # one for each
@@ -175,8 +178,8 @@ def grid_on_face(
     xy = (grid.detach().float().cpu().numpy() + 1)/2*[w - 1, h - 1]
     rows, cols = (np.linspace(0, n - 1, lines).round().astype(int) for n in xy.shape[:2])
     mesh = [*xy[rows], *xy[:, cols].swapaxes(0, 1)]
-    points = [np.round(l.clip(-4*max(h, w), 4*max(h, w))*16).astype(np.int32)
-        for l in mesh] # sixteenths of a pixel
+    far = 4*max(h, w)
+    points = [np.round(l.clip(-far, far)*16).astype(np.int32) for l in mesh] # sixteenths of a pixel
     over = cv2.polylines(img.copy(), points, False, colour, max(1, round(min(h, w)/256)), cv2.LINE_AA,
         shift=4)
     return cv2.addWeighted(over, alpha, img, 1 - alpha, 0)
@@ -195,6 +198,7 @@ def _plate(
     ImageDraw.Draw(plate).text(centre, "generated", fill=(255, 255, 255), font=font, anchor="mm")
     return np.array(plate)
 
+# %% ../nbs/02_viz.ipynb #02-viz-227
 def mark_generated(
     img:np.ndarray, # uint8 RGB (H,W,3)
 ) -> np.ndarray: # uint8 RGB (H,W,3)

@@ -54,8 +54,8 @@ DRIVING_WIDTHS = (64, 128, 256, 512, 512, 512, 512, 128) # the bottleneck is the
 @dataclass(frozen=True)
 class X2FaceConfig(Config):
     "The whole model. The defaults are the paper's (section 3.1) and the released code's."
-    embedding:NetworkConfig=field(default_factory=NetworkConfig)
-    driving:NetworkConfig=field(default_factory=lambda: NetworkConfig(DRIVING_WIDTHS))
+    embedding:NetworkConfig=field(default_factory=NetworkConfig) # the embedding network
+    driving:NetworkConfig=field(default_factory=lambda: NetworkConfig(DRIVING_WIDTHS)) # its bottleneck: D
     backbone:str="unet" # of the embedding network: "unet" or "unet3plus"
     deep_supervision:bool=False # while a UNet 3+ trains, every decoder level gives an embedded face
     confidence:bool=False # weight several sources by predicted confidence instead of the plain mean
@@ -148,7 +148,9 @@ class Embedding(NamedTuple):
 # %% ../nbs/23_x2face.ipynb #23-x2face-013
 class EmbeddingNetwork(nn.Module):
     "Warps K source frames into one embedded face (paper, section 3.1)."
-    def __init__(self, cfg:X2FaceConfig):
+    def __init__(self,
+        cfg:X2FaceConfig, # shape of the networks
+    ):
         super().__init__()
         self.cfg, self.body = cfg, _backbone(cfg)
         if cfg.zero_heads: _zero(self.body)
@@ -183,7 +185,9 @@ class EmbeddingNetwork(nn.Module):
 # %% ../nbs/23_x2face.ipynb #23-x2face-016
 class DrivingNetwork(nn.Module):
     "Turns a driving frame into the flow field that samples the embedded face (paper, section 3.1)."
-    def __init__(self, cfg:X2FaceConfig):
+    def __init__(self,
+        cfg:X2FaceConfig, # shape of the networks
+    ):
         super().__init__()
         self.cfg = cfg
         self.body = EncoderDecoder(cfg.driving.widths, n_up=cfg.driving.n_up)
@@ -216,7 +220,9 @@ class Generated(NamedTuple):
 # %% ../nbs/23_x2face.ipynb #23-x2face-019
 class X2Face(nn.Module):
     "Both networks, and the two warps between source and generated frame (paper, figure 2)."
-    def __init__(self, cfg:X2FaceConfig=PRESETS["live"]):
+    def __init__(self,
+        cfg:X2FaceConfig=PRESETS["live"], # shape of the networks
+    ):
         super().__init__()
         self.cfg = cfg
         self.embedding, self.driving = EmbeddingNetwork(cfg), DrivingNetwork(cfg)
