@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import inspect
 import json
+import math
 import os
 import platform
 import re
@@ -280,6 +281,23 @@ def _posed(
     curve = pose or sweep(**angles, seconds=seconds, fps=fps or 25.)
     return sources, PoseDriver(curve, driving, bool(pose), fps or 25.), None
 
+# %% ../nbs/60_cli.ipynb #60-cli-423
+def _spoken(
+    sound:Path, # the last file
+    pose:Path|None, # CSV file of head angles
+    angles:dict, # of a sweep; None where not asked for
+    seconds:float, fps:float|None, # of a sweep and of the result
+): # `AudioDriver`
+    "A driver that follows a sound. Raises `X2FaceError` for what does not go with one."
+    from x2face_nb.audio import AudioDriver
+    from x2face_nb.control import read_pose, sweep
+    from x2face_nb.core import X2FaceError
+    angles = {k: v for k, v in angles.items() if v is not None}
+    if pose and (angles or pose.suffix.lower() != ".csv"):
+        raise X2FaceError("A sound goes with a CSV file of head angles, or with --yaw, --pitch and --roll.")
+    curve = read_pose(pose) if pose else sweep(**angles, seconds=seconds, fps=fps or 25.) if angles else None
+    return AudioDriver(sound, curve, fps=fps or 25.)
+
 # %% ../nbs/60_cli.ipynb #60-cli-024
 _device = _like("animate.AnimateConfig.device", "--device")
 _weights = _like("animate.AnimateConfig.weights", "--weights")
@@ -304,8 +322,8 @@ def animate(
     sources:list[Path]=_asked([], "picture or video of a face, several of one person, or an embedded face "
                                   "(*.safetensors)"),
     driving:Path=_asked(..., "video, picture or motion template (*.safetensors) of the face to follow, or a "
-                             "CSV file of head angles (time, yaw, pitch, roll); none with --yaw, --pitch, "
-                             "--roll or --pose"),
+                             "sound file, or a CSV file of head angles (time, yaw, pitch, roll); none with "
+                             "--yaw, --pitch, --roll or --pose"),
     out:Path=_like("animate.animate.out", "--out", "-o"),
     weights:Path=_weights,
     size:int=_like("animate.AnimateConfig.size", "--size"),
@@ -333,18 +351,21 @@ def animate(
     seconds:float=_like("control.sweep.seconds", "--seconds"),
     pose:Path=_asked(None, "CSV file, video or motion template whose head angles replace the driver's; the "
                            "expression stays", "--pose"),
+    drive_by:str=_asked("face", "face, or sound to follow the sound of a video", "--drive-by",
+                        metavar="WHAT"),
     edit:Path=_like("animate.AnimateConfig.edit", "--edit"),
     trust:Path=_like("animate.AnimateConfig.trust", "--trust"),
     cache:bool=_asked(True, "keep embedded faces for the next time", "--cache/--no-cache"),
     device:str=_device,
     force:bool=_force(),
 ):
-    """Drive a face with a video, a picture, or a motion template. With a folder of them, or a .txt file that
-    names one a line, each gives a result in the folder --out."""
+    """Drive a face with a video, a picture, a sound or a motion template. With a folder of them, or a .txt
+    file that names one a line, each gives a result in the folder --out."""
     many = driving.is_dir() or driving.suffix == ".txt"
     files, angles = [*sources, *filter(None, (driving, pose, edit))], dict(yaw=yaw, pitch=pitch, roll=roll)
     _writable([out, trust], files, force, folders=many or bool(out) and not out.suffix)
     from x2face_nb.animate import AnimateConfig, animate as run, animate_all
+    from x2face_nb.audio import is_sound
     from x2face_nb.motion import motion_config
     from x2face_nb.render import OFFLINE
     how = motion_config(motion, render or OFFLINE)
@@ -353,7 +374,11 @@ def animate(
     if many and (pose or any(angles.values())):
         raise typer.BadParameter("head angles go with one driver, not with many")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
-    if not many: sources, driving, fps = _posed(sources, driving, pose, angles, seconds, fps)
+    if drive_by not in ("face", "sound"):
+        raise typer.BadParameter("it is face or sound", param_hint="--drive-by")
+    if not many and sources and (drive_by == "sound" or is_sound(driving)):
+        driving, fps = _spoken(driving, pose, angles, seconds, fps), None
+    elif not many: sources, driving, fps = _posed(sources, driving, pose, angles, seconds, fps)
     config = AnimateConfig(
         weights=weights, size=size, compare=compare, paste=paste, fps=fps, start=start, stop=stop, at=at,
         source_face=source_face, driving_face=driving_face, batch=batch, render=render or OFFLINE,
@@ -413,12 +438,16 @@ def fit_control(
     out:Path=_like("control.fit_tracks.out", "--out", "-o"),
     force:bool=_force(),
 ):
-    "Fit the map between head angles and driving vectors, which --yaw, --pitch, --roll and --pose require."
+    """Fit the map between head angles and driving vectors, which --yaw, --pitch, --roll and --pose require.
+    On tracks with sound, also fit the map from sound to mouths, into speech.safetensors beside it."""
+    from x2face_nb.audio import fit_sounds, speech_path
     from x2face_nb.control import control_path, fit_tracks
     from x2face_nb.x2face import pretrained_path
     out = out or control_path(weights or pretrained_path())
-    _writable([out], force=force)
-    _say(control=fit_tracks(data, weights, out, progress=_bars()))
+    speech = out.with_name(speech_path().name)
+    _writable([out, speech], force=force)
+    _say(control=fit_tracks(data, weights, out, progress=_bars()),
+         speech=fit_sounds(data, speech, progress=_bars()) or "none, no training track has sound")
 
 # %% ../nbs/60_cli.ipynb #60-cli-126
 @_command("x2face motion talk.mp4 -o talk.safetensors")
@@ -725,6 +754,8 @@ def _tensor_facts(path:Path) -> dict:
         h, w = (*shapes.get("face", ()), 0, 0)[2:4]
         return dict(kind="embedded face", size=f"{w}×{h}", sources="one" if "src" in shapes else "several",
                     weights=meta.get("weights", "unknown"))
+    if kind.startswith("speech"):
+        return dict(kind="speech map", numbers=sum(math.prod(s) for s in shapes.values()))
     if kind.startswith("control"):
         return dict(kind="control map", factors=meta.get("factors", ""),
                     weights=meta.get("weights", "unknown"))
