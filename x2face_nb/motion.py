@@ -619,12 +619,11 @@ class HeadMap(Motion):
         way = self.gain * unit * (b - a).mean(0) * [1, 1, 0]
         return np.hstack([scale * turn, (rest.mean(0) + way - scale * turn @ rest.mean(0))[:, None]])
 
-    def _offsets(self, to): # (M,2) → (M+S,2): what the head comes too close to goes along with it
-        off = self.moving[:, :2] - to
-        far = np.linalg.norm(self.still[:, None] - to, axis=-1).clip(1e-3)
-        steep = ((np.linalg.norm(off, axis=1) / far).max(1) - .4) / .6 # from 1 on, the map would fold
-        share, near = np.clip(steep, 0, 1)**2 * (3 - 2 * np.clip(steep, 0, 1)), far**-3
-        return np.concatenate([off, share[:, None] * (near @ off) / near.sum(1, keepdims=True)])
+    def _offsets(self, to): # (M,2) → (M+S,2): jaw, hair and the picture around go along where they must
+        off, part = self.moving[:, :2] - to, np.r_[np.ones(17, int), np.zeros(51, int), [2] * (len(to) - 68)]
+        for back in (1, 2):
+            off[part == back] = _apart(to[part == back], off[part == back], to[part < back], off[part < back])
+        return np.concatenate([off, _apart(self.still, 0 * self.still, to, off)])
 
     def final(self, grid:Tensor) -> Tensor:
         if self.way is None: return grid
@@ -632,6 +631,13 @@ class HeadMap(Motion):
         at = here + resize_flow(self.way.permute(0, 3, 1, 2), grid.shape[1:3]).permute(0, 2, 3, 1)
         at = at.expand(len(grid), -1, -1, -1)
         return at + _read((grid - here).permute(0, 3, 1, 2).contiguous(), at)
+
+def _apart(to, off, front, front_off): # (N,2) offsets, equal to those in front where the map would fold
+    far = np.linalg.norm(to[:, None] - front, axis=-1).clip(1e-3)
+    steep = (np.linalg.norm(off[:, None] - front_off, axis=-1) / far).max(1, keepdims=True)
+    near, share = far**-3, np.clip((steep - .6) / .6, 0, 1)
+    along = near @ front_off / near.sum(1, keepdims=True)
+    return off + share**2 * (3 - 2 * share) * (along - off)
 
 def _hair(points): # (468,3) → (36,3): a ring behind the face, further above it than below
     oval, middle = points[OVAL], points[OVAL].mean(0)
