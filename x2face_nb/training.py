@@ -38,7 +38,7 @@ from .core import (Config, X2FaceError, cache_dir, load_tensors, machine, parse_
                             read_log, save_tensors, seed_everything, write_text)
 from .data import Frames, PairBatches, Track, read_tracks, track_landmarks
 from .faces import FLIP_68, N_MESH, mirror_order
-from .lift import LiftedPairs, draw_pairs
+from .lift import MOTION_RANGES, LiftedPairs, draw_pairs
 from .shards import ShardPairs, Shards, is_sharded, unpack_tracks
 from .losses import MOUTH_68, TERMS, face_shape, needs, term, total_loss
 from .video import VideoReader, read_image, resize, to_tensor, to_uint8, write_image
@@ -56,9 +56,9 @@ def _check_frames(cfg:"TrainConfig", need):
          "frame_size_from must give each of frame_sizes a rising share of the run, beginning with 0.")
 
 # %% ../nbs/31_training.ipynb #31-training-106
-_CHOICES = dict(optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
+_CHOICES = dict(lifted_within=tuple(MOTION_RANGES), optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
                 precision=("auto", "fp32", "bf16"))
-_POSITIVE = "steps batch_size k lr landmark_until mouth_weight log_every val_every save_every".split()
+_POSITIVE = "steps batch_size k lr landmark_until mouth_weight lifted_each log_every val_every save_every".split()
 _NOT_NEGATIVE = "weight_decay clip_norm warmup workers jitter jitter_end same".split()
 
 def _check(cfg:"TrainConfig"):
@@ -71,6 +71,7 @@ def _check(cfg:"TrainConfig"):
         need(has[k] in known, f"{k} must be one of {', '.join(map(repr, known))}, got {has[k]!r}.")
     need(cfg.same <= 1, f"same is a share, 0 to 1, got {cfg.same}.")
     need(0 <= cfg.lifted <= 1, f"lifted is a share, 0 to 1, got {cfg.lifted}.")
+    need(0 <= cfg.lifted_others <= 1, f"lifted_others is a share, 0 to 1, got {cfg.lifted_others}.")
     need(not cfg.lifted or cfg.k == 1, f"Lifted pairs have one source; set k to 1, got {cfg.k}.")
     need(0 <= cfg.ema < 1, f"ema must be from 0 to less than 1, got {cfg.ema}.")
     need(0 <= cfg.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, got {cfg.seed}.")
@@ -119,6 +120,9 @@ class TrainConfig(Config):
     mesh:bool=False # use the landmarks of a face mesh (68 + 468) instead of dlib's 68
     same:float=0. # share of pairs whose first source is the driving frame itself
     lifted:float=0. # share of lifted pairs, drawn from photographs (`LiftedPairs`)
+    lifted_each:int=6 # lifted pairs to draw from each photograph
+    lifted_within:str="calm" # how far they move, a row of `MOTION_RANGES`
+    lifted_others:float=0. # share of them that shows another person's proportions
     stills:str="" # photographs to lift, beside the training tracks: a pattern of files in the data folder
     freeze_norms:bool=False # keep the BatchNorm statistics of the weights that the run starts from
     ema:float=0. # decay a step of a moving average of weights, which is validated and saved; 0 for none
@@ -223,9 +227,11 @@ def lift_tracks(
     stills, size = sorted(folder.glob(cfg.stills)) if cfg.stills else [], max(cfg.frame_sizes)
     if cfg.stills and not stills:
         raise X2FaceError(f"No photograph in {folder} matches {cfg.stills!r}; set stills to one that does.")
-    names = json.dumps([[t.name for t in tracks], [p.name for p in stills], size])
+    how = dict(each=cfg.lifted_each, within=cfg.lifted_within, others=cfg.lifted_others)
+    names = [[t.name for t in tracks], [p.name for p in stills], size]
+    names = json.dumps(names if how == dict(each=6, within="calm", others=0.) else [*names, how])
     at = cache_dir() / "lifted" / hashlib.sha256(names.encode()).hexdigest()[:16]
-    return LiftedPairs(at) if at.is_dir() else draw_pairs(_photos(tracks, stills, 2 * size), at, size=size)
+    return LiftedPairs(at) if at.is_dir() else draw_pairs(_photos(tracks, stills, 2 * size), at, size=size, **how)
 
 # %% ../nbs/31_training.ipynb #31-training-116
 class TrainingData:
