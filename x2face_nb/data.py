@@ -30,6 +30,7 @@ from .video import VideoReader, VideoWriter, read_image, resize
 # %% ../nbs/11_data.ipynb #11-data-005
 SPLITS = ("train", "val", "test")
 
+# %% ../nbs/11_data.ipynb #11-data-702
 @dataclass(frozen=True)
 class Track:
     "One face track: a video file or a folder of images."
@@ -59,6 +60,16 @@ def read_csv(
     except (ValueError, OverflowError, RecursionError) as e:
         raise X2FaceError(f"{path} is not a CSV file ({e}); write it again.") from None
 
+# %% ../nbs/11_data.ipynb #11-data-709
+def _check_track(t:Track, manifest:Path):
+    "Raises `X2FaceError` for an unknown split or a missing file."
+    if t.split not in SPLITS:
+        raise X2FaceError(f"{manifest}: track {t.name} has split {t.split!r}; use train, val or test.")
+    try: t.path.stat()
+    except (OSError, ValueError): # ValueError for names that no file can have
+        where = str(t.path)[:300]
+        raise X2FaceError(f"{manifest} names {where}, which does not exist or cannot be read.") from None
+
 # %% ../nbs/11_data.ipynb #11-data-010
 def read_manifest(
     path:str|Path, # manifest.csv; `file` is relative to it
@@ -80,14 +91,10 @@ def read_manifest(
     if (splits > 1).any(): raise X2FaceError(f"{path}: identity {splits.idxmax()} is in more than one split.")
     return tracks
 
-def _check_track(t:Track, manifest:Path):
-    "Raises `X2FaceError` for an unknown split or a missing file."
-    if t.split not in SPLITS:
-        raise X2FaceError(f"{manifest}: track {t.name} has split {t.split!r}; use train, val or test.")
-    try: t.path.stat()
-    except (OSError, ValueError): # ValueError for names that no file can have
-        where = str(t.path)[:300]
-        raise X2FaceError(f"{manifest} names {where}, which does not exist or cannot be read.") from None
+# %% ../nbs/11_data.ipynb #11-data-712
+def _of_voxceleb2(path:Path, part:str) -> Track:
+    who, video = path.parts[-3:-1]
+    return Track(f"{who}/{video}/{path.stem}", who, part if part == "test" else split_of(who, test=0.), path)
 
 # %% ../nbs/11_data.ipynb #11-data-011
 def read_voxceleb(
@@ -106,10 +113,6 @@ def read_voxceleb(
         for base in (root / part / "mp4", *((root, root / "mp4") if tested else ())):
             tracks += [_of_voxceleb2(p, part) for p in sorted(base.glob("id*/*/*.mp4"))]
     return tracks
-
-def _of_voxceleb2(path:Path, part:str) -> Track:
-    who, video = path.parts[-3:-1]
-    return Track(f"{who}/{video}/{path.stem}", who, part if part == "test" else split_of(who, test=0.), path)
 
 # %% ../nbs/11_data.ipynb #11-data-012
 def read_tracks(
@@ -147,6 +150,11 @@ def _template() -> np.ndarray: # (68,2) in [-1,1], y down
     eyes = [eye - [.3, .15], eye + [.3, -.15]]
     return np.concatenate([jaw, brow, brow[::-1] * [-1, 1], bridge, tip, *eyes, lips, inner])
 
+# %% ../nbs/11_data.ipynb #11-data-719
+def _turned(roll:float) -> np.ndarray: # (2,2)
+    "Rotation by an angle, for row vectors."
+    return np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+
 # %% ../nbs/11_data.ipynb #11-data-015
 def _toy_points(
     pose:tuple, # x, y, roll, scale, yaw, mouth
@@ -159,10 +167,6 @@ def _toy_points(
     is_low = np.isin(i, [55, 56, 57, 58, 59, 65, 66, 67])
     pts[:, 1] += mouth * .25 * is_low + mouth * .12 * np.isin(i, np.arange(5, 12))
     return scale * pts @ _turned(roll) + [x, y]
-
-def _turned(roll:float) -> np.ndarray: # (2,2)
-    "Rotation by an angle, for row vectors."
-    return np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
 
 # %% ../nbs/11_data.ipynb #11-data-115
 def _toy_frame(
@@ -231,6 +235,11 @@ def load_npy(
     if isinstance(rows, np.ndarray): return rows
     raise X2FaceError(f"{path} is damaged (it holds an archive, not an array).") # np.load opens .npz, too
 
+# %% ../nbs/11_data.ipynb #11-data-728
+def _announce(f, dtype:np.dtype, n:int): # the header of an array of n rows
+    kind = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=(n,))
+    np.lib.format.write_array_header_1_0(f, kind)
+
 # %% ../nbs/11_data.ipynb #11-data-119
 def write_rows(
     at:Path, # *.npy
@@ -249,10 +258,7 @@ def write_rows(
         _announce(f, one.dtype, n) # NumPy leaves room for the number
     _mapped.cache_clear()
 
-def _announce(f, dtype:np.dtype, n:int): # the header of an array of n rows
-    kind = dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=(n,))
-    np.lib.format.write_array_header_1_0(f, kind)
-
+# %% ../nbs/11_data.ipynb #11-data-729
 @functools.lru_cache(maxsize=128) # each map holds a file open, and a system may allow 256
 def _mapped(at:Path) -> np.ndarray:
     "Map a cache file. Raises `X2FaceError` if it is damaged."
@@ -274,6 +280,7 @@ def read_row(
 # %% ../nbs/11_data.ipynb #11-data-020
 _FRAME_NAME = re.compile(r"\.(jpe?g|png)$", re.I)
 
+# %% ../nbs/11_data.ipynb #11-data-735
 class Frames:
     """Frames of tracks at one size, in any order.
 
@@ -326,6 +333,15 @@ class Frames:
         except X2FaceError as e: self._decode(self.tracks[track], data, e)
         return read_row(data, i)
 
+# %% ../nbs/11_data.ipynb #11-data-743
+def _own_landmarks(at:Path) -> np.ndarray:
+    "Landmarks beside a track. Raises `X2FaceError` if the file is damaged or holds something else."
+    try: points = load_npy(at)
+    except X2FaceError as e: raise X2FaceError(f"{e} Make the landmarks again, or remove the file.") from None
+    if points.ndim != 3 or points.shape[2] != 2 or points.dtype.kind != "f" or np.isinf(points).any():
+        raise X2FaceError(f"{at} holds no landmarks; save a float array (frames, points, 2), or remove it.")
+    return points.astype(np.float32)
+
 # %% ../nbs/11_data.ipynb #11-data-024
 def track_landmarks(
     track:Track, # a track
@@ -345,14 +361,6 @@ def track_landmarks(
     find, every = (FaceMesh(follow=True), 1) if mesh else (FaceLandmarks(), 3)
     write_rows(at, points := _detect_landmarks(track, find, every))
     return points
-
-def _own_landmarks(at:Path) -> np.ndarray:
-    "Landmarks beside a track. Raises `X2FaceError` if the file is damaged or holds something else."
-    try: points = load_npy(at)
-    except X2FaceError as e: raise X2FaceError(f"{e} Make the landmarks again, or remove the file.") from None
-    if points.ndim != 3 or points.shape[2] != 2 or points.dtype.kind != "f" or np.isinf(points).any():
-        raise X2FaceError(f"{at} holds no landmarks; save a float array (frames, points, 2), or remove it.")
-    return points.astype(np.float32)
 
 # %% ../nbs/11_data.ipynb #11-data-025
 def _detect_landmarks(track:Track, find, every:int) -> np.ndarray:

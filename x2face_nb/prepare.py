@@ -84,6 +84,12 @@ def _frames(
         yield frame
         last = frame
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-706
+def _usable(faces:list[Face], frame:np.ndarray, config:PrepareConfig) -> list[Face]:
+    "Faces that are large and sharp enough."
+    large = [f for f in faces if f.box[3] - f.box[1] >= config.min_face]
+    return [f for f in large if sharpness(frame, f) >= config.min_sharpness]
+
 # %% ../nbs/12_prepare.ipynb #12-prepare-012
 def face_tracks(
     path:Path, # a video
@@ -108,11 +114,6 @@ def face_tracks(
         tracker.update(i, faces)
     return tracker.tracks
 
-def _usable(faces:list[Face], frame:np.ndarray, config:PrepareConfig) -> list[Face]:
-    "Faces that are large and sharp enough."
-    large = [f for f in faces if f.box[3] - f.box[1] >= config.min_face]
-    return [f for f in large if sharpness(frame, f) >= config.min_sharpness]
-
 # %% ../nbs/12_prepare.ipynb #12-prepare-015
 @dataclass(frozen=True)
 class Piece:
@@ -122,6 +123,7 @@ class Piece:
     crop:SquareCrop # for all its frames
     face_px:float # longer side of the typical face box, px of the raw video
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-710
 def pieces_of(
     track:FaceTrack, # one face
     config:PrepareConfig, # limits
@@ -148,6 +150,7 @@ def _track_file(
         while (frame := (yield)) is not None: w.write(crop.cut(frame, config.size))
     yield
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-714
 def write_pieces(
     path:Path, # the video
     pieces:dict, # file to write → `Piece`
@@ -171,6 +174,7 @@ def write_pieces(
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .flv .wmv .ogv .3gp".split())
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-716
 def find_videos(
     folder:Path, # where to look, and in the folders below
     out:Path, # the tracks' folder; its tracks are no raw videos
@@ -186,6 +190,7 @@ def find_videos(
         raise X2FaceError(f"{folder} holds no video ({len(files)} other files); name a folder that does.")
     return videos, [p for p in files if p not in set(videos)]
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-717
 def _name(rel:Path) -> str:
     "Stem of the names of a video's tracks and record."
     readable = re.sub(r"[^A-Za-z0-9-]+", "_", rel.with_suffix("").as_posix())[:28]
@@ -194,6 +199,7 @@ def _name(rel:Path) -> str:
 # %% ../nbs/12_prepare.ipynb #12-prepare-024
 COLUMNS = "clip_id file identity_id split frames fps seconds native_face_px source source_second".split()
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-720
 def _done_before(
     record:Path, # file of the record
     key:dict, # what it must have been made of
@@ -206,6 +212,15 @@ def _done_before(
         for t in done["tracks"]: is_whole &= (out/t["file"]).is_file() and t.keys() == {*COLUMNS} - {"split"}
     except (X2FaceError, KeyError, TypeError, AttributeError, OSError, ValueError): return None
     return done if is_whole else None
+
+# %% ../nbs/12_prepare.ipynb #12-prepare-723
+def _row(file:Path, p:Piece, rel:Path, fps:float) -> dict:
+    "A track's row of the manifest, without its split."
+    ident = rel.parts[0] if len(rel.parts) > 1 else rel.stem
+    return dict(clip_id=file.stem, file=f"tracks/{file.name}", identity_id=ident,
+                frames=p.stop - p.start, fps=fps, seconds=round((p.stop - p.start)/fps, 3),
+                native_face_px=round(p.face_px, 1), source=rel.as_posix(),
+                source_second=round(p.start/fps, 3))
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-224
 def prepare_video(
@@ -231,14 +246,6 @@ def prepare_video(
     done = key | {"tracks": [_row(f, p, rel, config.fps) for f, p in files.items()], "error": None}
     write_text(record, json.dumps(done, indent=1))
     return done
-
-def _row(file:Path, p:Piece, rel:Path, fps:float) -> dict:
-    "A track's row of the manifest, without its split."
-    ident = rel.parts[0] if len(rel.parts) > 1 else rel.stem
-    return dict(clip_id=file.stem, file=f"tracks/{file.name}", identity_id=ident,
-                frames=p.stop - p.start, fps=fps, seconds=round((p.stop - p.start)/fps, 3),
-                native_face_px=round(p.face_px, 1), source=rel.as_posix(),
-                source_second=round(p.start/fps, 3))
 
 # %% ../nbs/12_prepare.ipynb #12-prepare-125
 def _write_manifest(
@@ -271,6 +278,7 @@ def _on_worker(folder:Path, rel:Path, out:Path, config:dict) -> dict:
     with FileLock(out/".done"/f"{_name(rel)}.lock"):
         return prepare_video(folder, rel, out, PrepareConfig.from_dict(config), _detector())
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-729
 def _on_cluster(address:str, folder:Path, videos:list[Path], out:Path, config:PrepareConfig):
     "Yield (video, record) as workers finish. Raises `X2FaceError` without a scheduler, or if workers die."
     require_extra("study", "distributed")
@@ -313,22 +321,12 @@ def prepare(
         counts = f"{len(videos)} videos", f"{len(others)} other files"
         return _write_manifest(out, config, [records[rel] for rel in videos], *counts, folder)
 
-# %% ../nbs/12_prepare.ipynb #12-prepare-038
-def sample_tracks(
-    out:str|Path|None=None, # receives tracks/ and manifest.csv; None for the cache folder
-    seconds:float=4., # of each film, 2 or more
-) -> Path: # the manifest
-    "Face tracks of the sample films. Warns, as `sample_driving` does, if one person serves all three splits."
-    kept, out = out is None, Path(out or cache_dir() / "samples" / f"tracks_{seconds:g}s")
-    if kept and _readable(out): return out/"manifest.csv"
-    with alone(out.parent/f".{out.name}.lock", f"prepares the sample films in {out}", wait=True):
-        if kept and _readable(out): return out/"manifest.csv" # made while this process waited
-        return _make_samples(out, seconds)
-
+# %% ../nbs/12_prepare.ipynb #12-prepare-737
 def _readable(out:Path) -> bool:
     with suppress(X2FaceError): return bool(read_tracks(out/"manifest.csv"))
     return False
 
+# %% ../nbs/12_prepare.ipynb #12-prepare-738
 def _make_samples(out:Path, seconds:float) -> Path:
     films = {s: sample_driving(name) for s, name in zip(SPLITS, ("franck", "cap12", "carphone"))}
     one_person = len(set(films.values())) < len(films)
@@ -342,3 +340,15 @@ def _make_samples(out:Path, seconds:float) -> Path:
         manifest = prepare(raw, out, PrepareConfig(min_face=40., min_sharpness=0.), progress=False)
     table = pd.read_csv(manifest)
     return write_text(manifest, table.assign(split=table.identity_id).to_csv(index=False))
+
+# %% ../nbs/12_prepare.ipynb #12-prepare-038
+def sample_tracks(
+    out:str|Path|None=None, # receives tracks/ and manifest.csv; None for the cache folder
+    seconds:float=4., # of each film, 2 or more
+) -> Path: # the manifest
+    "Face tracks of the sample films. Warns, as `sample_driving` does, if one person serves all three splits."
+    kept, out = out is None, Path(out or cache_dir() / "samples" / f"tracks_{seconds:g}s")
+    if kept and _readable(out): return out/"manifest.csv"
+    with alone(out.parent/f".{out.name}.lock", f"prepares the sample films in {out}", wait=True):
+        if kept and _readable(out): return out/"manifest.csv" # made while this process waited
+        return _make_samples(out, seconds)

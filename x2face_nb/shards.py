@@ -31,6 +31,7 @@ INDEX = "shards.csv"
 _NUMBERS = ["offset", "bytes", "points_offset", "points_bytes"]
 _COLUMNS = ["clip_id", "identity_id", "split", "shard", *_NUMBERS]
 
+# %% ../nbs/14_shards.ipynb #14-shards-702
 def _members(t:Track, landmarks:bool) -> dict[str, bytes]: # suffix → content
     "What a shard holds of a track. Raises `X2FaceError` for a folder of images."
     if not t.path.is_file():
@@ -58,6 +59,7 @@ def _write_shard(at:Path, tracks:list[Track], landmarks:bool) -> list[dict]: # r
     write_text(at.with_suffix(".json"), json.dumps(dict(tar=file_hash(at), rows=rows)))
     return rows
 
+# %% ../nbs/14_shards.ipynb #14-shards-706
 def _of_earlier(at:Path, tracks:list[Track], landmarks:bool) -> list[dict]|None:
     "The rows of a shard that is there already, and holds these tracks."
     try:
@@ -85,6 +87,33 @@ def write_shards(
             at = out / f"tracks-{k:05d}.tar"
             rows += _of_earlier(at, part, landmarks) or _write_shard(at, part, landmarks)
         return write_text(out / INDEX, pd.DataFrame(rows)[_COLUMNS].to_csv(index=False))
+
+# %% ../nbs/14_shards.ipynb #14-shards-015
+def _checked(data:bytes, where:str) -> pd.DataFrame:
+    "An index. Raises `X2FaceError` for one that is damaged, or names files outside its folder."
+    kinds = dict.fromkeys(_COLUMNS[:4], str) | dict.fromkeys(_NUMBERS, np.int64)
+    try: table = pd.read_csv(io.BytesIO(data), dtype=kinds, keep_default_na=False, usecols=_COLUMNS)
+    except (ValueError, OverflowError) as e:
+        raise X2FaceError(f"{where} is no index of shards ({str(e)[:200]}); pack the tracks again.") from None
+    if not table.shard.str.fullmatch(r"\w[\w.-]*").all() or (table[_NUMBERS] < 0).any(axis=None):
+        raise X2FaceError(f"{where} names what no shard can be; pack the tracks again.")
+    for column in ("identity_id", "split", "shard"): table[column] = table[column].astype("category")
+    return table
+
+# %% ../nbs/14_shards.ipynb #14-shards-715
+@functools.cache
+def _file_system(url:str, process:int): # fsspec's file system, and the path in it
+    "Opened once a process, since connections do not survive a fork. Raises `X2FaceError` for an unknown one."
+    try: return fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as e: raise X2FaceError(f"{url} cannot be opened ({e}).") from None
+
+# %% ../nbs/14_shards.ipynb #14-shards-717
+@contextmanager
+def _scratch(data:bytes):
+    "A file that holds these bytes, until the end of the block."
+    with tempfile.TemporaryDirectory(prefix="x2face-") as d:
+        (at := Path(d) / "track.mp4").write_bytes(data)
+        yield at
 
 # %% ../nbs/14_shards.ipynb #14-shards-014
 class Shards:
@@ -139,30 +168,10 @@ class Shards:
         if points is not None and points.ndim == 3 and points.dtype.kind == "f": return points
         raise X2FaceError(f"The landmarks of {r.clip_id} in {self.url} are damaged; pack the tracks again.")
 
-# %% ../nbs/14_shards.ipynb #14-shards-015
-def _checked(data:bytes, where:str) -> pd.DataFrame:
-    "An index. Raises `X2FaceError` for one that is damaged, or names files outside its folder."
-    kinds = dict.fromkeys(_COLUMNS[:4], str) | dict.fromkeys(_NUMBERS, np.int64)
-    try: table = pd.read_csv(io.BytesIO(data), dtype=kinds, keep_default_na=False, usecols=_COLUMNS)
-    except (ValueError, OverflowError) as e:
-        raise X2FaceError(f"{where} is no index of shards ({str(e)[:200]}); pack the tracks again.") from None
-    if not table.shard.str.fullmatch(r"\w[\w.-]*").all() or (table[_NUMBERS] < 0).any(axis=None):
-        raise X2FaceError(f"{where} names what no shard can be; pack the tracks again.")
-    for column in ("identity_id", "split", "shard"): table[column] = table[column].astype("category")
-    return table
-
-@functools.cache
-def _file_system(url:str, process:int): # fsspec's file system, and the path in it
-    "Opened once a process, since connections do not survive a fork. Raises `X2FaceError` for an unknown one."
-    try: return fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as e: raise X2FaceError(f"{url} cannot be opened ({e}).") from None
-
-@contextmanager
-def _scratch(data:bytes):
-    "A file that holds these bytes, until the end of the block."
-    with tempfile.TemporaryDirectory(prefix="x2face-") as d:
-        (at := Path(d) / "track.mp4").write_bytes(data)
-        yield at
+# %% ../nbs/14_shards.ipynb #14-shards-725
+@functools.lru_cache(2)
+def _permutation(seed:int, around:int, n:int) -> np.ndarray:
+    return np.random.default_rng([seed, 1, around]).permutation(n)
 
 # %% ../nbs/14_shards.ipynb #14-shards-018
 class ShardPairs(PairBatches):
@@ -222,10 +231,6 @@ class ShardPairs(PairBatches):
         if self.same and rng.random() < self.same: at[1] = at[0]
         return frames[at], None if points is None else points[at]
 
-@functools.lru_cache(2)
-def _permutation(seed:int, around:int, n:int) -> np.ndarray:
-    return np.random.default_rng([seed, 1, around]).permutation(n)
-
 # %% ../nbs/14_shards.ipynb #14-shards-025
 def is_sharded(
     data:str|Path, # a folder, or a URL
@@ -233,6 +238,7 @@ def is_sharded(
     "Whether data is a URL or a folder of shards."
     return "://" in str(data) or (Path(data) / INDEX).is_file()
 
+# %% ../nbs/14_shards.ipynb #14-shards-733
 def unpack_tracks(
     url:str|Path, # folder of the shards: a path, or a URL that fsspec knows
     split:str, # of the tracks
