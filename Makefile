@@ -79,8 +79,9 @@ readme: .venv/.dev ## write README.md and results/README.md from their notebooks
 docs: .venv/.dev ## build the documentation site in _docs/; links are checked
 	$(BIN)/python tools/docsite.py
 
-pictures: .venv/.dev ## make the animated picture of README again, with the packaged weights
+pictures: .venv/.dev ## make the animated picture of README and those of the demos again, with the packaged weights
 	$(BIN)/python tools/pictures.py
+	$(BIN)/python tools/browser.py
 
 hooks: .venv/.dev ## check notebooks before each commit in this clone (git config core.hooksPath)
 	git config --local core.hooksPath .githooks

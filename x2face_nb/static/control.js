@@ -55,7 +55,8 @@ function render({ model, el }) {
   canvas.addEventListener("pointermove", (event) => { if (last) { const now = at(event); stroke(last, now); last = now; } });
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { if (last) { last = null; send(); } });
   const clear = make("button", { className: "x2face-button", textContent: "Clear", testid: "clear", onclick: () => { pen.clearRect(0, 0, SIDE, SIDE); send(); } });
-  const file = make("input", { type: "file", accept: "image/png,image/webp", testid: "file" });
+  const file = make("input", { type: "file", accept: "image/png,image/webp", hidden: true, testid: "file" });
+  const paste = make("button", { className: "x2face-button", textContent: "Paste a picture…", testid: "paste", onclick: () => file.click() });
   file.addEventListener("change", async () => {
     if (!file.files.length) return;
     try {
@@ -65,7 +66,7 @@ function render({ model, el }) {
     file.value = "";
   });
   const tools = make("div", { className: "x2face-switches" }, make("label", { className: "x2face-switch" }, "Colour ", colour),
-    make("label", { className: "x2face-switch" }, "Brush ", width), make("label", { className: "x2face-switch" }, "Paste a picture ", file), clear);
+    make("label", { className: "x2face-switch" }, "Brush ", width), paste, file, clear);
 
   // sliders
   const status = make("div", { className: "x2face-says", testid: "status" });
