@@ -98,7 +98,7 @@ def provided(*keys):
     return {f.parts[0].split(".")[0] for k in keys for r in CFG[k] for f in distribution(r.name).files}
 
 
-EXTRAS = [f"{e}_requirements" for e in ("eval", "live", "camera", "study", "docs")]
+EXTRAS = [f"{e}_requirements" for e in ("eval", "live", "camera", "c2pa", "study", "docs")]
 NEEDS_LIVE = {"widgets", "explorer", "server", "control_panel"}  # they are nothing without Jupyter
 
 
@@ -128,7 +128,7 @@ def test_wheel(tmp_path):
     assert {f"{LIB.name}/demos/{p.name}" for p in (house.ROOT / "nbs/demos").glob("*.ipynb")} <= names
     assert "x2face = x2face_nb.__main__:main" in scripts
     assert house.links(metadata) == [] and f"{CFG['git_url']}/raw/main/nbs/images/animation.webp" in metadata
-    for extra in ("eval", "live", "camera", "study", "docs", "dev"): assert f"Provides-Extra: {extra}" in metadata
+    for extra in ("eval", "live", "camera", "c2pa", "study", "docs", "dev"): assert f"Provides-Extra: {extra}" in metadata
     all_extras = {str(r) for k in (*EXTRAS, "dev_requirements") for r in CFG[k]}
     assert metadata.count("Requires-Dist: ") == len(CFG["requirements"]) + sum(len(CFG[k]) for k in EXTRAS) + len(all_extras)  # dev includes all
 

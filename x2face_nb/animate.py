@@ -36,7 +36,7 @@ from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, p
 from .video import STILLS, VideoReader, check_output, check_sound, default_output, format_of
 from .video import is_image, is_video, open_writer, read_image, resize, to_tensor, to_uint8
 from .video import video_end, write_image
-from .viz import GENERATED, side_by_side, strip
+from .viz import about_generated, mark_generated, side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
 # %% ../nbs/50_animate.ipynb #50-animate-207
@@ -178,6 +178,7 @@ class AnimateConfig(Config):
     motion:MotionConfig|str|None=None # a row of `MOTIONS`; None for relative, or paper with that rendering
     reference:float|None=None # second at which the driver looks as the source does; found where None
     audio:str|None=None # a file with sound, or "none"; the sound of the driving video where None
+    mark:bool=False # draw the word "generated" into each frame
     trust:str|None=None # *.csv for the trust in each frame, 0 to 1 (`trust` of 26_motion)
     batch:int=1 # driving frames to encode at a time; more helps on a GPU
     device:str="auto" # "auto", "cpu", "cuda"
@@ -465,6 +466,7 @@ def generate_frames(
             gen = _timed(made, spent)
             if i < driver.lead: continue
             if config.paste: gen = paste_back(source.full, gen, source.square)
+            if config.mark: gen = mark_generated(gen)
             drv, trust = next(drvs) if crops else None, found[-1] if trusts else None
             yield Frame(float(t - moves.times[driver.lead]), drv, gen, trust)
 
@@ -528,8 +530,8 @@ def write_frames(
     "Write a video with its sound, or pictures."
     sound = dict(audio_from=driver.sound, audio_start=driver.begins) if driver.sound else {}
     if config.audio: sound = {} if config.audio == "none" else dict(audio_from=config.audio)
-    titles, told = ("source", "driving", "generated"), []
-    with open_writer(out, config.fps or driver.template.fps, metadata=dict(comment=GENERATED), **sound) as w:
+    titles, told, about = ("source", "driving", "generated"), [], dict(metadata=about_generated(config.mark))
+    with open_writer(out, config.fps or driver.template.fps, **about, **sound) as w:
         for f in frames:
             gen = side_by_side([source.src, f.drv, f.gen], titles, config.size) if config.compare else f.gen
             w.write(gen, None if config.fps else f.seconds)
@@ -587,8 +589,9 @@ def _picture(source, driving, out, config, animator, detector) -> Animation:
     gen = animator.drive(who.emb, resize(drv, seen), config.size)
     fps = 1 / (time.perf_counter() - began)
     if config.paste: gen = paste_back(who.full, gen, who.square)
+    if config.mark: gen = mark_generated(gen)
     if config.compare: gen = side_by_side([who.src, drv, gen], titles, config.size)
-    write_image(out, gen)
+    write_image(out, gen, **about_generated(config.mark))
     return Animation(out, 1, embed_ms, fps, fps, animator.cached)
 
 # %% ../nbs/50_animate.ipynb #50-animate-439

@@ -405,7 +405,7 @@ class PoseDriver:
         vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
         angles = curve.at(template.times)
         if self.replace: angles = angles - _turns(marks)
-        vecs = control.moved(vecs, **dict(zip(POSE, angles.T)))
+        if not (config.relative and config.head): vecs = control.moved(vecs, **dict(zip(POSE, angles.T)))
         sound = None if is_template(self.driving) else Path(self.driving)
         marks = _rotated(marks, angles)
         template = replace(template, vecs=np.float32(vecs), points=np.float32(marks))

@@ -21,7 +21,7 @@ import numpy as np
 
 from .core import X2FaceError, require_extra
 from .video import VideoReader, VideoWriter, is_image, read_image, resize
-from .viz import GENERATED, mark_generated
+from .viz import about_generated, mark_generated
 
 # %% ../nbs/05_streams.ipynb #05-streams-006
 def _camera(
@@ -168,7 +168,7 @@ def open_source(
 # %% ../nbs/05_streams.ipynb #05-streams-017
 class FileSink:
     "Writes generated frames to an H.264 video, atomically. Raises `X2FaceError` if it cannot be written."
-    stage, _comment = "encode", GENERATED
+    stage = "encode"
     def __init__(self,
         path:str|Path, # .mp4
         mark:bool=True, # draw the word "generated" into each frame
@@ -176,7 +176,9 @@ class FileSink:
     ):
         self.path, self.mark, self.frames, self.seconds = Path(path), mark, 0, 0.
         self._lock, self._opened = threading.Lock(), False
-        self._writer = VideoWriter(self.path, 30, crf=crf, metadata=dict(comment=self._comment))
+        self._writer = VideoWriter(self.path, 30, crf=crf, metadata=self._about())
+
+    def _about(self): return about_generated(self.mark)
 
     def _picture(self, live): return mark_generated(live.gen) if self.mark else live.gen
 
@@ -208,7 +210,7 @@ class FileSink:
 # %% ../nbs/05_streams.ipynb #05-streams-018
 class Recording(FileSink):
     "Writes camera frames, unmarked, with their times, for `FileSource` to replay."
-    _comment = "Camera frames recorded by x2face_nb."
+    def _about(self): return dict(comment="Camera frames recorded by x2face_nb.")
     def __init__(self,
         path:str|Path, # .mp4
         crf:int=18, # quality, 0 lossless to 51 poor

@@ -40,6 +40,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from pillow_heif import register_heif_opener
 from tqdm.auto import tqdm
@@ -1215,6 +1216,7 @@ def encode_image(
     img:np.ndarray, # uint8 RGB (H,W,3)
     suffix:str, # ".png", ".jpg"
     quality:int=95, # JPEG: 1–100, colour at full resolution
+    comment:str="", # text to keep in the file
 ) -> bytes:
     "A picture as the bytes of a file. Raises `X2FaceError` for another suffix or array."
     if suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -1223,20 +1225,30 @@ def encode_image(
     if getattr(img, "dtype", None) != np.uint8 or img.ndim != 3 or img.shape[2] != 3:
         raise X2FaceError(f"A picture is uint8 RGB (H,W,3), got "
             f"{getattr(img, 'dtype', type(img).__name__)} {np.shape(img)}.")
+    if comment: return _commented(img, suffix.lower(), quality, comment)
     how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(suffix, np.ascontiguousarray(img[..., ::-1]), [] if suffix.lower() == ".png"
         else how)[1].tobytes()
+
+def _commented(img, suffix, quality, comment) -> bytes:
+    "A picture with a comment, which OpenCV cannot write."
+    out, info = io.BytesIO(), PngInfo()
+    info.add_itxt("Comment", comment)
+    how = dict(pnginfo=info) if suffix == ".png" else dict(quality=quality, subsampling=0, comment=comment)
+    Image.fromarray(img).save(out, "PNG" if suffix == ".png" else "JPEG", **how)
+    return out.getvalue()
 
 # %% ../nbs/01_video.ipynb #01-video-358
 def write_image(
     path:str|Path, # .png or .jpg
     img:np.ndarray, # uint8 RGB (H,W,3)
     quality:int=95, # JPEG: 1–100, colour at full resolution
+    comment:str="", # text to keep in the file
 ) -> Path:
     "Write a picture whole or not at all. Raises `X2FaceError`."
     path = Path(path)
-    data = encode_image(img, path.suffix, quality)
+    data = encode_image(img, path.suffix, quality, comment)
     with _explained(path, "write"), atomic_write(path) as t: t.write_bytes(data)
     return path
 

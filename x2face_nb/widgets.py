@@ -49,7 +49,7 @@ from .render import LIVE, OFFLINE, RENDERINGS, EmbeddedFace
 from .video import VideoInfo, VideoReader, VideoWriter, encode_image
 from .video import is_video, probe, read_image, resize, write_image
 from .streams import FileSink
-from .viz import GENERATED, mark_generated, side_by_side
+from .viz import about_generated, mark_generated, side_by_side
 from .warp import flow_to_grid, resize_flow
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-005
@@ -637,7 +637,8 @@ class _Recorder(_Frames):
     def _on_snapshot(self, content, buffers):
         gen = self._running(content).live.gen
         self._file(content, "x2face.png", "image/png",
-                   encode_image(mark_generated(gen) if self.mark else gen, ".png"))
+                   encode_image(mark_generated(gen) if self.mark else gen, ".png",
+                                **about_generated(self.mark)))
 
     def _on_record(self, content, buffers):
         seat = self._running(content)
@@ -940,7 +941,7 @@ class _Writing(_Rendering):
         animator = self._animator_for(plan.config.render)
         driver, sheet = self._driver_of(plan, animator), Sheet(plan.portrait.src, plan.config.size)
         sound = dict(audio_from=driver.sound, audio_start=driver.begins) if driver.sound else {}
-        about = dict(metadata=dict(comment=GENERATED), **sound)
+        about = dict(metadata=about_generated(self.mark), **sound)
         with ExitStack() as stack:
             films = [stack.enter_context(VideoWriter(f, driver.template.fps, **about)) for f in files.values()]
             for f in self._frames(plan, driver, animator):
