@@ -60,3 +60,17 @@ def test_streaming_keeps_memory_bounded(film):
     held = seen["frames"] * 1080 * 1920 * 3 / 2**20
     assert held > 3000  # what a reader that keeps its frames would take, in MB
     assert seen["late"] - seen["early"] < 100, seen
+
+
+def test_following_long_takes_little():
+    "Ten minutes at 25 frames and five looks a second, as the detector would give them: a table of both would take 360 MB."
+    import tracemalloc
+    from x2face_nb.faces import CropConfig, Face
+    from x2face_nb.motion import _squares
+    face = Face(np.float32([10, 10, 50, 60]), 1., np.zeros((5, 2), np.float32))
+    frames, seen = np.arange(15_000), [(i, [face]) for i in range(0, 15_000, 5)]
+    tracemalloc.start()
+    squares = _squares(frames, seen, frames / 25, None, CropConfig())
+    peak = tracemalloc.get_traced_memory()[1] >> 20
+    tracemalloc.stop()
+    assert len(squares) == 15_000 and all(squares) and peak < 60, peak

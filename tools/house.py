@@ -141,6 +141,8 @@ def security() -> str:
     "SECURITY.md with the tables in results/."
     page, results = (ROOT / "SECURITY.md").read_text(encoding="utf-8"), ROOT / "results"
     parts = [
+        "### Damaged files (`make fuzz`)", table(results / "fuzz.csv", cases="cases", read="read", refused="refused in a sentence", findings="findings",
+            longest_s="longest case (s)", peak_MB="most memory (MB)"),
         "### Faults (`make faults`)", table(results / "faults.csv", command="command", fault="fault", cases="cases", findings="findings", ends="how they ended"),
         "### Attacks and accidents of the first version (`make holes`)", "Memory is what an attempt added to the process.",
         table(results / "holes.csv", tried="tried", before="in the first version", after="today", seconds="s", peak_MB="MB")]
