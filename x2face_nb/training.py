@@ -56,9 +56,10 @@ def _check_frames(cfg:"TrainConfig", need):
          "frame_size_from must give each of frame_sizes a rising share of the run, beginning with 0.")
 
 # %% ../nbs/31_training.ipynb #31-training-106
-_CHOICES = dict(lifted_within=tuple(MOTION_RANGES), optimizer=("sgd", "adamw"), schedule=("constant", "cosine"),
-                precision=("auto", "fp32", "bf16"))
-_POSITIVE = "steps batch_size k lr landmark_until mouth_weight lifted_each log_every val_every save_every".split()
+_CHOICES = dict(lifted_within=tuple(MOTION_RANGES), optimizer=("sgd", "adamw"),
+                schedule=("constant", "cosine"), precision=("auto", "fp32", "bf16"))
+_POSITIVE = ("steps batch_size k lr landmark_until mouth_weight lifted_each log_every val_every "
+             "save_every").split()
 _NOT_NEGATIVE = "weight_decay clip_norm warmup workers jitter jitter_end same".split()
 
 def _check(cfg:"TrainConfig"):
@@ -231,7 +232,8 @@ def lift_tracks(
     names = [[t.name for t in tracks], [p.name for p in stills], size]
     names = json.dumps(names if how == dict(each=6, within="calm", others=0.) else [*names, how])
     at = cache_dir() / "lifted" / hashlib.sha256(names.encode()).hexdigest()[:16]
-    return LiftedPairs(at) if at.is_dir() else draw_pairs(_photos(tracks, stills, 2 * size), at, size=size, **how)
+    if at.is_dir(): return LiftedPairs(at)
+    return draw_pairs(_photos(tracks, stills, 2 * size), at, size=size, **how)
 
 # %% ../nbs/31_training.ipynb #31-training-116
 class TrainingData:
