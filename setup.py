@@ -44,7 +44,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     packages=find_namespace_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
-    package_data={cfg["lib_path"]: ["pretrained/*", "static/*"]},
+    package_data={cfg["lib_path"]: ["pretrained/*", "pretrained/motions/*", "static/*"]},
     cmdclass=dict(build_py=WithDemos),
     zip_safe=False,
     entry_points={

@@ -249,6 +249,12 @@ def test_many_drivers(x2face, world):
     assert e.code == 1 and "2 done, 1 failed" in e.out and "There is no file" in e.out, e
 
 
+def test_templates(x2face):
+    e = x2face("templates")
+    assert e.code == 0 and "template:nod" in e.out, e
+    done(x2face("motion", "template:nod", "-o", "long.safetensors", "--loop", "2", "--mirror", leaves=["long.safetensors"]))
+
+
 def test_still_is_a_picture(x2face):
     e = x2face(*animate("@face.png", "@face.png", "out.png"), leaves=["out.png"])
     done(e)

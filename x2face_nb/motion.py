@@ -261,7 +261,8 @@ class MotionTemplate:
             raise X2FaceError(f"The motion template {path} was made by other weights; record it with these.")
         if metadata["format"] != _FORMAT:
             raise X2FaceError(f"The motion template {path} was written by another version; record it again.")
-        kept, n = {k: v.numpy() for k, v in kept.items()}, len(kept.get("times", ()))
+        kept = {k: (v.float() if v.dtype == torch.float16 else v).numpy() for k, v in kept.items()}
+        n = len(kept.get("times", ()))
         shapes = dict(points=(n, 68, 3), lids=(n, 2), gap=(n,), times=(n,), shot=(n,), found=(n,))
         if not n or set(kept) != {*shapes, "vecs"} or any(kept[k].shape != s for k, s in shapes.items()) or \
                 kept["vecs"].ndim != 3 or len(kept["vecs"]) != n or kept["vecs"].shape[1] not in (1, 2):
@@ -701,7 +702,9 @@ def strain(
     "Mean stretch of the picture: the absolute logarithms of the singular values of the grid's Jacobian."
     g = grid[0].double().cpu().numpy()
     dy, dx = np.gradient(g, 2 / (len(g) - 1), axis=(0, 1))
-    stretch = np.linalg.svd(np.stack([dx, dy], -1), compute_uv=False)
+    squares, area = (dx**2 + dy**2).sum(-1), 2 * np.abs(dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0])
+    both, apart = np.sqrt(squares + area), np.sqrt(np.maximum(squares - area, 0)) # sum, difference
+    stretch = np.stack([both + apart, both - apart]) / 2
     return float(np.abs(np.log(np.clip(stretch, .05, 20))).mean())
 
 def trust(

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FACES', 'static_text', 'Portrait', 'decode_jpeg', 'make_portrait', 'sample_portraits', 'page_id', 'Scratch', 'Upload',
            'Option', 'motion_options', 'chosen_motion', 'Page', 'Inbox', 'Shelves', 'Studio', 'flow_mesh',
-           'decode_frame', 'Seats', 'LiveStudio', 'Clip', 'open_clip', 'offline_options', 'plain_name', 'fit_square',
-           'chosen_config', 'Sheet', 'OfflineStudio']
+           'decode_frame', 'Seats', 'LiveStudio', 'Clip', 'open_clip', 'drawn_face', 'offline_options', 'plain_name',
+           'fit_square', 'chosen_config', 'Sheet', 'thinned', 'OfflineStudio']
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-070
-from .core import X2FaceError, cache_dir, require_extra
+from .core import X2FaceError, cache_dir, load_tensors, require_extra
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-071
 require_extra("live", "anywidget", "ipywidgets")
@@ -38,15 +38,16 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
-from .animate import (AnimateConfig, Animator, Driver, Source, best_frame, generate_frames,
-                               open_driver, source_crops)
+from .animate import (BELOW_TRUST, AnimateConfig, Animator, Driver, Source, best_frame,
+                               generate_frames, open_driver, source_crops)
 from .samples import sample_driving, sample_source
 from .engine import Engine, make_engine
 from .faces import FaceDetector, SquareCrop, still_square
 from .live import FaceFollower, Ledger, LiveFrame, LiveSession
-from .motion import MOTIONS, MotionConfig, motion_config
+from .motion import MOTIONS, MotionConfig, is_template, motion_config
 from .render import LIVE, OFFLINE, RENDERINGS, EmbeddedFace
-from .video import VideoInfo, VideoReader, VideoWriter, encode_image
+from .templates import gallery
+from .video import VideoReader, VideoWriter, encode_image
 from .video import is_video, probe, read_image, resize, write_image
 from .streams import FileSink
 from .viz import about_generated, mark_generated, side_by_side
@@ -731,8 +732,8 @@ class LiveStudio(_Requests):
 class Clip:
     "A video that can drive."
     name:str # as the studio shows it
-    path:Path # the file
-    info:VideoInfo # as `probe` says
+    path:Path # the file: a video, or a motion template
+    duration:float|None # seconds; None if the file does not tell
     first:np.ndarray # (S,S,3) uint8 RGB, its first frame around the face
     read:dict=field(default_factory=dict) # part, face and flip averaging → the driver that was read
 
@@ -743,13 +744,35 @@ def open_clip(
     size:int=256, # side of `first`, pixels
     detector:FaceDetector|None=None, # a new one where None
 ) -> Clip:
-    "Look into a video; `first` is its middle where there is no face. Raises `X2FaceError`."
+    """Look into a video, or a motion template; `first` is the middle of a video where there is no face.
+    Raises `X2FaceError` for what cannot be read."""
+    if is_template(path): return _open_template(name, path, size)
     info = probe(path)
     with VideoReader(path) as r: frame = next(iter(r))
     (h, w), detector = frame.shape[:2], detector or FaceDetector()
     try: square = still_square(frame, detector)
     except X2FaceError: square = SquareCrop(w/2, h/2, min(h, w))
-    return Clip(name, Path(path), info, square.cut(frame, size))
+    return Clip(name, Path(path), info.duration, square.cut(frame, size))
+
+def _open_template(name, path, size) -> Clip:
+    _, kept = load_tensors(path)
+    seconds, points = float(kept["times"][-1]), kept["points"][0].float().numpy()
+    return Clip(name, Path(path), seconds, drawn_face(points, size))
+
+# %% ../nbs/54_widgets.ipynb #54-widgets-407
+_LINES = (range(17), range(17, 22), range(22, 27), range(27, 31), range(31, 36), [*range(36, 42), 36],
+          [*range(42, 48), 42], [*range(48, 60), 48], [*range(60, 68), 60]) # of the 68 landmarks
+
+def drawn_face(
+    points:np.ndarray, # (68,2 or more) landmarks in sides from the centre, as in a `MotionTemplate`
+    size:int, # side of the picture, pixels
+) -> np.ndarray: # (size,size,3) uint8 RGB
+    "A drawing of the landmarks."
+    img = np.full((size, size, 3), 20, np.uint8)
+    at = np.int32(np.round((points[:, :2] + .5) * size * 16))
+    lines = [at[list(rows)][:, None] for rows in _LINES]
+    cv2.polylines(img, lines, False, (235, 210, 160), max(1, size // 128), cv2.LINE_AA, shift=4)
+    return img
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-066
 FACES = ("largest", *range(1, 7)) # which face of a video drives
@@ -770,6 +793,10 @@ def offline_options(
                                                     "the most accurate and slowest", tuple(RENDERINGS)),
         Option("size", "Size, pixels", size, "Side of the generated frames", sizes),
         Option("paste", "Paste back", usual.paste, "Put the generated face back into the whole picture"),
+        Option("below_trust", "Doubtful frames", usual.below_trust, "Keep frames that are likely wrong, "
+               "freeze the last good one, or fade to the portrait", BELOW_TRUST),
+        Option("least_trust", "Doubtful below", usual.least_trust, "Trust, 0 to 1, below which a frame is "
+               "doubtful", most=1., step=.05),
     ]
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-067
@@ -829,7 +856,7 @@ class _DriverUploads(_Drivers):
             says = str(e).replace(str(path), up.names[0]).replace(path.name, up.names[0])
             raise X2FaceError(says) from None
         clip = self._clips[-1]
-        length = f", {clip.info.duration:.1f} s" if clip.info.duration else ""
+        length = f", {clip.duration:.1f} s" if clip.duration else ""
         self._say(content, f"Ready: {clip.name}{length}.")
 
     @observe("driver")
@@ -842,7 +869,7 @@ def chosen_config(
     options:dict, # values of `offline_options`
 ) -> AnimateConfig:
     "The options of `animate` that those of the studio describe."
-    same = {k: options[k] for k in ("start", "render", "size", "paste")}
+    same = {k: options[k] for k in ("start", "render", "size", "paste", "below_trust", "least_trust")}
     face, at = options["driver_face"], options["reference"]
     return AnimateConfig(**same, stop=options["stop"] or None, reference=None if at < 0 else at,
                          driving_face=None if face == "largest" else face - 1,
@@ -872,6 +899,14 @@ class Sheet:
         for place, img in zip(self.shown(), (drv, gen)): place[:] = fit_square(img, len(place))
         return self.img
 
+# %% ../nbs/54_widgets.ipynb #54-widgets-404
+def thinned(
+    values:list, # numbers, one for each frame
+    most:int=200, # how many to keep
+) -> list:
+    "The least of each stretch, for a strip that the page draws."
+    return [float(min(part)) for part in np.array_split(values, min(most, len(values)) or 1) if len(part)]
+
 # %% ../nbs/54_widgets.ipynb #54-widgets-318
 @dataclass(frozen=True, eq=False)
 class _Plan:
@@ -898,8 +933,8 @@ class _Reading(_DriverUploads):
         how, read = plan.config, plan.clip.read
         key = how.start, how.stop, how.driving_face, animator.rendering.flip
         if key not in read:
-            read[key] = open_driver(plan.clip.path, animator, plan.portrait.emb, how, self._detector,
-                                    self._counted)
+            who = Source(plan.portrait.emb, plan.portrait.src)
+            read[key] = open_driver(plan.clip.path, animator, who, how, self._detector, self._counted)
         return replace(read[key], motion=how.motion, reference=how.reference)
 
     def _animator_for(self, render) -> Animator:
@@ -927,9 +962,11 @@ class _Rendering(_Reading):
         return Source(emb, portrait.src, whole and decode_jpeg(whole), square)
 
     def _frames(self, plan, driver, animator): # generated, marked, with a driving crop
-        made = generate_frames(animator, self._source_of(plan, animator), driver, plan.config, crops=True)
-        for f in self._counted(made, "Animating", len(driver)):
-            drv = np.zeros((plan.config.size,) * 2 + (3,), np.uint8) if f.drv is None else f.drv
+        size, crops = plan.config.size, driver.video is not None
+        made = generate_frames(animator, self._source_of(plan, animator), driver, plan.config, crops, True)
+        for i, f in enumerate(self._counted(made, "Animating", len(driver)), driver.lead):
+            drv = f.drv if crops else drawn_face(driver.template.points[i], size)
+            drv = np.zeros((size, size, 3), np.uint8) if drv is None else drv
             yield f._replace(drv=drv, gen=mark_generated(f.gen) if self.mark else f.gen)
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-321
@@ -943,12 +980,15 @@ class _Writing(_Rendering):
         sound = dict(audio_from=driver.sound, audio_start=driver.begins) if driver.sound else {}
         about = dict(metadata=about_generated(self.mark), **sound)
         with ExitStack() as stack:
-            films = [stack.enter_context(VideoWriter(f, driver.template.fps, **about)) for f in files.values()]
+            writers = [VideoWriter(f, driver.template.fps, **about) for f in files.values()]
+            films = [stack.enter_context(w) for w in writers]
+            trusts = []
             for f in self._frames(plan, driver, animator):
                 for film, picture in zip(films, (f.gen, sheet(f.drv, f.gen))): film.write(picture, f.seconds)
+                trusts.append(round(f.trust, 2))
                 self._peek(sheet)
             if driver.lasts: films[0].hold(driver.lasts); films[1].hold(driver.lasts)
-        return dict(frames=len(driver), sheet=sheet.places)
+        return dict(frames=len(driver), sheet=sheet.places, trust=trusts)
 
     def _peek(self, sheet): # show the page what is being made, five times a second
         if time.perf_counter() - self._peeked < .2: return
@@ -997,11 +1037,13 @@ class _Kept(_Making):
         portrait, clip = plan.portrait.name, plan.clip.name
         name = f"{plain_name(portrait)}-{plain_name(clip)}"
         self._saved, self.sheet = files, made["sheet"]
-        self.result = dict(title=f"{portrait}, moved by {clip}", generated=f"{name}.mp4",
-                           compare=f"{name}-compare.mp4", **plan.keys)
-        self.video = files["compare"].read_bytes()
-        self._tell(f"Done: {self.result['title']}, {made['frames']} frames. Play it, or save it as "
-                   f"{name}.mp4.")
+        low, trust = plan.config.least_trust, made["trust"]
+        self.result = dict(title=f"{portrait}, moved by {clip}", generated=f"{name}.mp4", low=low,
+                           compare=f"{name}-compare.mp4", trust=thinned(trust), **plan.keys)
+        self.video, doubtful = files["compare"].read_bytes(), sum(t < low for t in trust)
+        few = f"; {doubtful} are doubtful" if doubtful else ""
+        self._tell(f"Done: {self.result['title']}, {made['frames']} frames. Trust is {np.mean(trust):.2f} on "
+                   f"average{few}. Play it, or save it as {name}.mp4.")
 
     def _on_animate(self, content, buffers):
         self._worker = threading.Thread(target=self._work, args=[self._begin()], name="x2face-studio",
@@ -1040,6 +1082,7 @@ class OfflineStudio(_Kept):
         if drivers is None:
             path = sample_driving()
             drivers = {"Carphone" if path == sample_driving("carphone") else "Franck": path}
+            drivers |= {name.capitalize(): at for name, at in gallery().items()}
         if not isinstance(drivers, dict): drivers = {Path(f).stem: f for f in drivers}
         for name, path in drivers.items(): self.add_driver(name, path, choose=False)
         if drivers: self.driver = 0

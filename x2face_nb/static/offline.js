@@ -112,6 +112,9 @@ function render({ model, el }) {
     if (busy() && stage) say(of ? `${stage}: ${at} of ${of} frames` : `${stage} …`);
     if (!r) { time.textContent = ""; seek.value = 0; }
     mark.checked = model.get("mark");
+    const doubt = (r?.trust || []).map(t => `rgb(210 40 40 / ${Math.min(1, Math.max(0, 1.5 - t / r.low)).toFixed(2)})`);
+    seek.style.backgroundImage = doubt.length ? `linear-gradient(to right, ${[doubt[0], ...doubt].join(", ")})` : "";
+    seek.title = doubt.length ? "Position; red where a frame is likely wrong" : "";
   }
   const blank = c => c.getContext("2d").clearRect(0, 0, c.width, c.height);
 
