@@ -131,7 +131,8 @@ def identity(frame):
     s = min(h, w)
     mid = resize(frame[(h - s)//2:(h + s)//2, (w - s)//2:(w + s)//2], 256)
     return LiveFrame(mid, None, False, "", None, frame, t, time.perf_counter() - t)
-""", *(f'{m} = LiveStudio(size=256, motion="{m}")\n{m}' for m in SETUPS[:2]), "ceiling = LiveStudio(session=identity)\nceiling")
+""", "relative = LiveStudio(size=256)\nrelative",
+         'absolute = LiveStudio(size=256, motion="absolute", engine=relative._engine)\nabsolute', "ceiling = LiveStudio(session=identity)\nceiling")
 
 
 def bench_notebook(
