@@ -12,7 +12,7 @@ import style
 LIB = house.ROOT / house.settings()["lib_path"]
 LESSONS = [p for p in house.notebooks() if p.parent.name == "nbs"]
 WIDE = {  # notebooks with longer lines than WIDTH, still to be written anew; a name leaves this set and never comes back
-    "55_explorer", "evaluate", "release"}
+    "evaluate", "release"}
 WIDTH = 110
 OLD = set()  # notebooks whose outputs name earlier weights, still to be run again
 

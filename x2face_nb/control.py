@@ -22,7 +22,8 @@ from .data import Frames, read_csv, read_tracks
 from .faces import MESH_68, FaceMesh
 from .lift import rotation
 from .motion import (STABLE, FaceReader, MotionConfig, MotionTemplate, in_sides, is_template,
-                              lid_openings, motion_config, mouth_gap, perform, similarity, smoothed)
+                              lid_openings, motion_config, mouth_gap, perform, reference_frames, similarity,
+                              smoothed)
 from .render import EmbeddedFace
 from .video import to_tensor, to_uint8
 from .x2face import X2Face, fused, load_model, pretrained_path
@@ -386,7 +387,7 @@ class PoseDriver:
         control = self.control or load_control(control_path(animator.weights), animator.weights_hash)
         config = motion_config(motion, animator.rendering)
         curve = self._curve(animator, progress)
-        if self.driving is not None: return self._added(animator, control, curve, config, progress)
+        if self.driving is not None: return self._added(animator, emb, control, curve, config, progress)
         steps = np.diff(curve.times)
         fps = self.fps if _is_csv(self.pose) or not len(steps) else 1 / np.median(steps)
         times = np.arange(1 + round(curve.times[-1] * fps)) / fps
@@ -400,16 +401,21 @@ class PoseDriver:
         template = _template(self.pose, animator, progress)
         return PoseCurve(template.times, _turns(smoothed(template)[1]).clip(-_MOST, _MOST))
 
-    def _added(self, animator, control, curve, config, progress):
+    def _added(self, animator, emb, control, curve, config, progress):
         template = _template(self.driving, animator, progress)
         vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
-        angles = curve.at(template.times)
-        if self.replace: angles = angles - _turns(marks)
-        if not (config.relative and config.head): vecs = control.moved(vecs, **dict(zip(POSE, angles.T)))
+        angles, turns = curve.at(template.times), self.replace * _turns(marks)
+        if not (config.relative and config.head):
+            vecs = control.moved(vecs, **dict(zip(POSE, (angles - turns).T)))
         sound = None if is_template(self.driving) else Path(self.driving)
-        marks = _rotated(marks, angles)
-        template = replace(template, vecs=np.float32(vecs), points=np.float32(marks))
-        return Prepared(template, config.replace(smooth=False), None, 0, sound)
+        told = replace(template, vecs=np.float32(vecs), points=np.float32(_rotated(marks, angles - turns)))
+        config = config.replace(smooth=False)
+        if not config.relative or template.shot[-1] > 0: return Prepared(told, config, None, 0, sound)
+        points = FaceReader(follow=False)(to_uint8(emb.sampled(animator.rendering)[0][0]))
+        if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
+        near = reference_frames(template, points)[int(template.shot[0])]
+        rest = _rotated(marks[near:near + 1], -turns[near:near + 1])
+        return Prepared(_led(told, near, template.vecs[near], rest[0]), config, 0., 1, sound)
 
 # %% ../nbs/51_control.ipynb #51-control-041
 def _is_csv(pose): return isinstance(pose, (str, Path)) and Path(pose).suffix.lower() == ".csv"
@@ -422,6 +428,13 @@ def _turns(marks): # (N,68,3) → (N,3) degrees from the pose that a driver has 
 def _template(driving, animator, progress):
     if is_template(driving): return MotionTemplate.load(driving, animator.weights_hash)
     return read_motion(driving, animator, progress=progress)[0]
+
+def _led(template, near, vec, marks): # with its frame `near` in front, unturned, as the reference
+    first = {k: v[near:near + 1] for k, v in vars(template).items() if isinstance(v, np.ndarray)}
+    first |= dict(vecs=vec[None], points=np.float32(marks)[None], times=np.zeros(1))
+    later = dict(times=template.times + 1 / template.fps)
+    return replace(template, **{k: np.concatenate([v, later.get(k, getattr(template, k))])
+                                for k, v in first.items()})
 
 def _rotated(marks, angles): # (N,68,3) landmarks, turned about a point within the head
     pivot = marks[:, STABLE].mean(1, keepdims=True) + [0, 0, .1]

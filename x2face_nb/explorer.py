@@ -43,8 +43,9 @@ def driving_crops(
     size:int=256, # side of the crops, px
     start:float=0., # from where, seconds
 ) -> np.ndarray: # (N,size,size,3) uint8 RGB
-    "Driving crops of a video, one square for all. Raises `X2FaceError` where it cannot be read or shows no face."
-    with VideoReader(video, start=start, stop=start + seconds) as r: frames = [f for i, f in enumerate(r) if i % every == 0]
+    "Driving crops of a video, one square for all. Raises `X2FaceError` for a video without a face."
+    with VideoReader(video, start=start, stop=start + seconds) as r:
+        frames = [f for i, f in enumerate(r) if i % every == 0]
     crop = track_crop(frames, FaceDetector(), every=4)
     return np.stack([crop.cut(f, size) for f in frames])
 
@@ -93,7 +94,8 @@ def whence(
 ) -> Origin:
     "The way back of one pixel. Raises `X2FaceError` where the frame has no such pixel."
     s = len(sight.gen)
-    if not (0 <= x < s and 0 <= y < s): raise X2FaceError(f"The generated frame has pixels 0 to {s - 1} each way, not ({x}, {y}).")
+    if not (0 <= x < s and 0 <= y < s):
+        raise X2FaceError(f"The generated frame has pixels 0 to {s - 1} each way, not ({x}, {y}).")
     def place(grid): return None if grid is None else tuple(float(v) for v in (grid[y, x] + 1)/2*(s - 1))
     return Origin((x, y), place(sight.face_at), place(sight.src_at), bool(sight.outside[y, x]))
 
@@ -121,7 +123,8 @@ def draw_arrows(
     out, (h, w), s = img.copy(), img.shape[:2], len(at)
     for i in ((np.arange(n) + .5)*s/n).astype(int):
         for j in ((np.arange(n) + .5)*s/n).astype(int):
-            a, b = ((p*(w - 1, h - 1)*16).round().astype(int).tolist() for p in (np.array([j, i])/(s - 1), (at[i, j] + 1)/2))
+            ends = np.array([j, i])/(s - 1), (at[i, j] + 1)/2
+            a, b = ((p*(w - 1, h - 1)*16).round().astype(int).tolist() for p in ends)
             cv2.arrowedLine(out, a, b, (0, 0, 0), 3, cv2.LINE_AA, 4, .25)
             cv2.arrowedLine(out, a, b, colour, 1, cv2.LINE_AA, 4, .25)
     return out
@@ -153,10 +156,13 @@ def principal_directions(
     k:int=6, # how many directions
 ) -> Directions:
     "The `k` directions along which `vecs` vary most. Raises `X2FaceError` where there are too few vectors."
-    if len(vecs) <= k: raise X2FaceError(f"{k} directions want more than {k} driving frames, got {len(vecs)}; give more frames, or ask for fewer directions.")
+    if len(vecs) <= k:
+        raise X2FaceError(f"{k} directions require more than {k} driving frames, got {len(vecs)}; give more "
+                          "frames, or ask for fewer directions.")
     _, s, axes = torch.linalg.svd(vecs - vecs.mean(0), full_matrices=False)
-    axes = axes*axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign() # the largest entry is positive: a sign that does not flip between runs
-    return Directions(axes[:k].contiguous(), s[:k]/(len(vecs) - 1)**.5, (s**2/(s**2).sum().clamp_min(1e-12))[:k])
+    axes = axes*axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign() # the largest entry is positive
+    shares = s**2/(s**2).sum().clamp_min(1e-12)
+    return Directions(axes[:k].contiguous(), s[:k]/(len(vecs) - 1)**.5, shares[:k])
 
 # %% ../nbs/55_explorer.ipynb #55-explorer-022b
 def step(
@@ -172,9 +178,10 @@ def _static(name:str) -> Path: return Path(str(resources.files("x2face_nb"))) / 
 
 # %% ../nbs/55_explorer.ipynb #55-explorer-027a
 class Explorer(anywidget.AnyWidget):
-    "Click a pixel and see where it came from; slide along the principal directions. Raises `X2FaceError` where `drvs` are too few or no crops."
+    """Click a pixel and see where it came from; slide along the principal directions. Raises `X2FaceError`
+    if `drvs` are too few or no crops."""
     _esm, _css = _static("explorer.js"), _static("explorer.css")
-    driving, generated, face, source = (traitlets.Bytes().tag(sync=True) for _ in range(4)) # JPEG; empty where there is none
+    driving, generated, face, source = (traitlets.Bytes().tag(sync=True) for _ in range(4)) # JPEG, or empty
     size, frames = traitlets.Int().tag(sync=True), traitlets.Int().tag(sync=True)
     shares = traitlets.List(traitlets.Float()).tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
@@ -190,17 +197,22 @@ class Explorer(anywidget.AnyWidget):
         weights:str|Path|None=None, # *.safetensors that made `emb`; the packaged weights where None
         size:int=256, # side of the generated frame
         directions:int=6, # how many sliders
-        render:str|Rendering=EXPLORED, # how frames are made: a row of `RENDERINGS` without refinement, or its name
+        render:str|Rendering=EXPLORED, # a row of `RENDERINGS` without refinement, or its name
     ):
         drvs = to_rgb(np.asarray(drvs))
-        if drvs.ndim != 4: raise X2FaceError("The explorer wants several driving crops (N,S,S,3); driving_crops gives them.")
+        if drvs.ndim != 4:
+            raise X2FaceError("The explorer requires several driving crops (N,S,S,3); "
+                              "driving_crops gives them.")
         self._lock, self._drvs = threading.RLock(), drvs
         self._driving = fused(load_model(weights)).driving
-        with torch.inference_mode(): self._vecs = torch.cat([self._driving.encode(to_tensor(d)) for d in drvs[:, None]])
+        with torch.inference_mode():
+            self._vecs = torch.cat([self._driving.encode(to_tensor(d)) for d in drvs[:, None]])
         self.directions = principal_directions(self._vecs, directions)
         self._renderer = Renderer(emb, size, render, self._driving.cfg.padding)
-        self._still = dict(face=resize(emb.picture(), 2*size)) | ({} if emb.src is None else dict(source=resize(emb.source(), 2*size)))
-        super().__init__(size=size, frames=len(drvs), shares=self.directions.share.tolist(), amounts=[0.]*directions, pixel=[size//2, size//2])
+        self._still = dict(face=resize(emb.picture(), 2*size))
+        if emb.src is not None: self._still["source"] = resize(emb.source(), 2*size)
+        super().__init__(size=size, frames=len(drvs), shares=self.directions.share.tolist(),
+                         amounts=[0.]*directions, pixel=[size//2, size//2])
         self._drive()
 
     @traitlets.validate("pixel")
@@ -221,7 +233,9 @@ class Explorer(anywidget.AnyWidget):
         with self._lock:
             vec = step(self._vecs[self.frame], self.directions, self.amounts)
             flow = self._driving.decode(vec[None])
-            if self.refined: flow = feedback(flow, self._driving(self._renderer.small(flow, self._driving.cfg.drive_size)))
+            if self.refined:
+                small = self._renderer.small(flow, self._driving.cfg.drive_size)
+                flow = feedback(flow, self._driving(small))
             self.sight = look(self._renderer, flow[0].numpy())
             self._draw()
 
@@ -233,9 +247,10 @@ class Explorer(anywidget.AnyWidget):
             if self.folds: gen = tint(gen, sight.folds, FOLD)
             if self.outside: gen = tint(gen, sight.outside, OUTSIDE)
             if self.arrows: gen = draw_arrows(gen, sight.at)
-            if self.mesh: pics |= {k: grid_on_face(p, torch.from_numpy(sight.face_at if k == "face" else sight.src_at)) for k, p in pics.items()}
+            grids = dict(face=sight.face_at, source=sight.src_at)
+            if self.mesh: pics = {k: grid_on_face(p, torch.from_numpy(grids[k])) for k, p in pics.items()}
             pics |= dict(driving=self._drvs[self.frame], generated=gen)
-            for k, p in pics.items(): self.set_trait(k, encode_image(p, ".jpg", 90)) # what did not change is not sent
+            for k, p in pics.items(): self.set_trait(k, encode_image(p, ".jpg", 90)) # sent if it changed
             self._trace()
 
     @traitlets.observe("pixel")
@@ -243,8 +258,11 @@ class Explorer(anywidget.AnyWidget):
         if not hasattr(self, "sight"): return
         with self._lock:
             o = whence(self.sight, *self.pixel)
-            self.places = {k: [(v + .5)/self.size for v in p] for k, p in (("generated", o.pixel), ("face", o.face), ("source", o.src)) if p}
+            places = dict(generated=o.pixel, face=o.face, source=o.src)
+            self.places = {k: [(v + .5)/self.size for v in p] for k, p in places.items() if p}
             def said(p): return f"({p[0]:.1f}, {p[1]:.1f})"
-            self.says = (f"Pixel ({o.pixel[0]}, {o.pixel[1]}) is read from {said(o.face)} of the embedded face"
-                + (f", which is {said(o.src)} of the source" if o.src else "") + (", beyond the frame" if o.outside else "")
-                + f". Folded: {self.sight.folds.mean():.1%} of the frame; read from beyond it: {self.sight.outside.mean():.1%}.")
+            source = f", which is {said(o.src)} of the source" if o.src else ""
+            beyond = ", beyond the frame" if o.outside else ""
+            self.says = (f"Pixel ({o.pixel[0]}, {o.pixel[1]}) is read from {said(o.face)} of the embedded "
+                         f"face{source}{beyond}. Folded: {self.sight.folds.mean():.1%} of the frame; read "
+                         f"from beyond it: {self.sight.outside.mean():.1%}.")
