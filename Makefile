@@ -41,9 +41,10 @@ long: .venv/.dev ## animate an hour of video and watch memory and sound; writes 
 	@mkdir -p results/speed/long
 	$(BIN)/papermill nbs/experiments/long.ipynb results/speed/long/long.ipynb -p results results/speed/long -p minutes 60
 
-scale: .venv/.dev ## what 10 to 100,000 tracks and two workers cost; writes results/speed/scale/
-	@mkdir -p results/speed/scale
+scale: .venv/.dev ## what many tracks and two workers cost, and a plan for a million; writes results/speed/scale/ and voxceleb2/
+	@mkdir -p results/speed/scale results/speed/voxceleb2
 	$(BIN)/papermill nbs/experiments/scale.ipynb results/speed/scale/scale.ipynb -p results results/speed/scale -p counts "10 100 1000 10000 100000" -p videos 8
+	$(BIN)/papermill nbs/experiments/voxceleb2.ipynb results/speed/voxceleb2/voxceleb2.ipynb -p results results/speed/voxceleb2 -p film 4
 
 audit: .venv/.python ## look for known vulnerabilities of the pins; writes build/sbom.json
 	@"$(PYTHON)" -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom
@@ -64,6 +65,7 @@ sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or
 bench: .venv/.dev bench-live ## measure this machine; writes results/speed/benchmark/, results/speed/engines/ and results/speed/live/
 	@mkdir -p results/speed/benchmark results/speed/engines
 	$(BIN)/papermill nbs/experiments/benchmark.ipynb results/speed/benchmark/benchmark.ipynb -p results results/speed/benchmark -p repeats 60
+	$(BIN)/papermill nbs/experiments/peers.ipynb results/speed/benchmark/peers.ipynb -p results results/speed/benchmark -p repeats 3 -p curves True
 	$(BIN)/papermill nbs/experiments/engines.ipynb results/speed/engines/engines.ipynb -p results results/speed/engines -p repeats 60 -p presets "live paper" -p compiled True
 
 bench-live: .venv/.dev ## measure the live studio in a browser, five minutes; writes results/speed/live/
