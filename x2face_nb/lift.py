@@ -75,7 +75,8 @@ def draw_motion(
     angle = lambda sigma, most: float(np.clip(rng.normal(0, sigma), -most, most))
     lids = some(r.blink, .3, 1.)
     return Motion(yaw=angle(*r.yaw), pitch=angle(*r.pitch), roll=angle(*r.roll),
-                  shift=tuple(rng.normal(0, r.shift, 2).tolist()), scale=float(np.exp(rng.normal(0, r.scale))),
+                  shift=tuple(rng.normal(0, r.shift, 2).tolist()),
+                  scale=float(np.exp(rng.normal(0, r.scale))),
                   blink=(lids, lids), jaw=some(r.jaw[0], .02, r.jaw[1]),
                   smile=some(r.smile, -.5, 1.), brow=some(r.brow, -.5, 1.))
 
