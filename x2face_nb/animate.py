@@ -38,9 +38,9 @@ from .motion import CropPath, FaceReader, MotionConfig, MotionTemplate, follow, 
 from .motion import motion_config, perform, record
 from .person import PersonDetector
 from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, paint_layer, rendering
-from .video import VideoReader, check_output, check_sound, default_output, format_of, is_image
-from .video import is_video, open_writer, read_image, resize, to_tensor, to_uint8, video_end
-from .video import write_image
+from .video import STILLS, VideoReader, check_output, check_sound, default_output, format_of
+from .video import is_image, is_video, open_writer, read_image, resize, to_tensor, to_uint8
+from .video import video_end, write_image
 from .viz import about_generated, mark_generated, side_by_side, strip
 from .x2face import fused, load_model, pretrained_path
 
@@ -213,7 +213,8 @@ def check_side(
     size:int, # side of frames or crops, pixels
 ):
     "Raises `X2FaceError` for less than 16 pixels and for more than the limit."
-    if not 16 <= size <= (most := limit("side")):
+    most = limit("side")
+    if not 16 <= size <= most:
         raise X2FaceError(f"size takes 16 to {most} pixels, got {size}; raise X2FACE_MAX_SIDE for more.")
 
 # %% ../nbs/50_animate.ipynb #50-animate-131
@@ -315,7 +316,7 @@ def edited_face(
 ) -> EmbeddedFace:
     "An embedded face with a picture painted over it. Raises `X2FaceError` if the picture does not fit."
     img = read_image(path)
-    with Image.open(path) as im:
+    with Image.open(path, formats=STILLS) as im:
         if im.has_transparency_data: img = np.array(im.convert("RGBA"))
     try: return emb.edited(paint_layer(img, emb))
     except X2FaceError as e: raise X2FaceError(f"{path}: {e}") from None

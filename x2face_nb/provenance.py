@@ -17,7 +17,7 @@ from PIL import Image
 
 from . import __version__
 from .core import X2FaceError, atomic_write, read_json, require_extra
-from .video import VideoReader, is_image, open_media, read_image
+from .video import STILLS, VideoReader, is_image, open_media, read_image
 from .viz import GENERATED, MARKED, _plate
 
 # %% ../nbs/59_provenance.ipynb #59-provenance-007
@@ -28,7 +28,7 @@ def read_comment(
     path = Path(path)
     if path.is_dir(): return str(read_json(path / "video.json").get("comment", ""))
     if is_image(path):
-        with Image.open(path) as im:
+        with Image.open(path, formats=STILLS) as im:
             said = im.info.get("Comment") or im.info.get("comment") or ""
         return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     with open_media(path) as f:
