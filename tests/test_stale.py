@@ -11,13 +11,11 @@ import style
 
 LIB = house.ROOT / house.settings()["lib_path"]
 LESSONS = [p for p in house.notebooks() if p.parent.name == "nbs"]
-WIDE = {  # notebooks with longer lines than WIDTH, still to be written anew; a name leaves this set and never comes back
-    "evaluate", "release"}
 WIDTH = 110
 OLD = set()  # notebooks whose outputs name earlier weights, still to be run again
 
 
-@pytest.mark.parametrize("path", [p for p in house.notebooks() if p.stem not in WIDE], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", house.notebooks(), ids=lambda p: p.stem)
 def test_lines_fit(path):
     long = [l for c in style.cells(path) for l in c["source"].splitlines() if len(l) > WIDTH]
     assert not long, f"{len(long)} lines over {WIDTH} characters, such as {long[0][:60]}…"

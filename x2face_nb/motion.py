@@ -110,7 +110,7 @@ class Relative(Motion):
         align:np.ndarray, # (2,3) from places in the source to places in the reference frame, both in [-1,1]
         gain:float=1., # strength of the motion; 1 moves as far as the driver
         still:float=.1, # share of the side along which motion fades to the frame's edge
-        face:Tensor|None=None, # (1,1,h,w) the source's face (`face_mask`), to keep its expression alone
+        face:Tensor|None=None, # (1,1,h,w) the source's, as `face_mask` gives; keeps the expression alone
     ):
         self.source, self.face, self.gain = source, face, gain if face is not None else STRENGTH * gain
         self.here = identity_grid(*source.shape[-2:], source.device)

@@ -53,6 +53,9 @@ STAGES = {"release": {
         steps=4000, seed=7, warmup=50, jitter=.05, lifted=.5, stills="portraits/p[2-9]*.jpg",
         terms__optical=2., terms__agreement=2., terms__lift_flow=6., terms__lift_agreement=8.)),
     "live_lift2": Stage(dict(steps=1700, seed=9, jitter=.04)), # the same again
+    "live_people": Stage(dict( # four times as many lifted pairs, most of them of people who do not exist
+        steps=8500, seed=13, warmup=100, jitter=.08, weight_decay=.03, ema=.998,
+        augment=AugmentConfig(flip=True, colour=.2), lifted_each=24, lifted_within="wide", lifted_others=.7)),
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010

@@ -88,6 +88,7 @@ def looped(
 ) -> MotionTemplate:
     "A template played several times. Raises `X2FaceError` for less than once and for too long a fade."
     if times < 1: raise X2FaceError(f"A template is played once or more, got {times} times.")
+    if times == 1: return template
     n, k = len(template), max(0, round(fade / _step(template)))
     if template.shot[0] != template.shot[-1]: k = 0
     if 2 * k > n:
