@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from x2face_nb.core import write_text
+from x2face_nb.core import X2FaceError, write_text
 from x2face_nb.samples import sample_driving, sample_source
+from x2face_nb.video import read_video
 
 COMMAND = [sys.executable, "-m", "x2face_nb", "animate", sample_source(), sample_driving("carphone"), "--stop", ".5", "--no-cache", "-o", "out.mp4"]
 LATE = 10. # seconds after which an interruption counts as lost
@@ -36,7 +37,10 @@ def attempt(
     except subprocess.TimeoutExpired:
         p.kill()
         said, lost = p.communicate()[1], True
-    half = [f.name for f in folder.iterdir() if f.name != "out.mp4"] + (["out.mp4"] if p.returncode and (folder / "out.mp4").exists() else [])
+    half = [f.name for f in folder.iterdir() if f.name != "out.mp4"]
+    if p.returncode and (folder / "out.mp4").exists(): # a signal after the video was finished leaves it whole
+        try: read_video(folder / "out.mp4")
+        except X2FaceError: half.append("out.mp4")
     traceback = "Traceback" in said
     if lost: end = "finding: lost"
     elif half: end = f"finding: left {half}"
