@@ -45,7 +45,7 @@ def attempt(
     if lost: end = "finding: lost"
     elif half: end = f"finding: left {half}"
     elif traceback and "x2face_nb" in said: end = "finding: a traceback"
-    elif traceback or p.returncode == -signal.SIGINT: end = "while Python starts" + (", its traceback" if traceback else "")
+    elif traceback or p.returncode == -signal.SIGINT: end = "while Python starts or ends" + (", its traceback" if traceback else "")
     elif p.returncode == 130 and len(said.splitlines()) == 1: end = "one sentence, 130"
     elif p.returncode == 0: end = "finished before"
     else: end = f"finding: {p.returncode} {said.strip()[-200:]}"
