@@ -240,6 +240,11 @@ def video_turn(
             if turn is not None: turns.append(turn)
     return _said(path, max(turns, key=turns.count, default=0))
 
+# %% ../nbs/50_animate.ipynb #50-animate-117-b
+def _frontal(face) -> float: # 1 from the front, .1 from the side
+    left, right, nose = face.points[:3, 0]
+    return 1 - min(abs(nose - (left + right)/2)/max(right - left, 1.), .9)
+
 # %% ../nbs/50_animate.ipynb #50-animate-117
 def best_frame(
     reader:VideoReader, # a video of one person
@@ -260,9 +265,15 @@ def best_frame(
     if img is not None: return img
     raise X2FaceError(f"No face found in {reader.info.path}; choose another video, or its second with at.")
 
-def _frontal(face) -> float: # 1 from the front, .1 from the side
-    left, right, nose = face.points[:3, 0]
-    return 1 - min(abs(nose - (left + right)/2)/max(right - left, 1.), .9)
+# %% ../nbs/50_animate.ipynb #50-animate-461-b
+@contextmanager
+def _about(path, detector): # errors name the file, and a person that is not in it
+    person = isinstance(detector, PersonDetector)
+    if person: detector.reset()
+    try: yield
+    except X2FaceError as e:
+        if person and detector.looked and detector.last is None: raise detector.missing(path) from None
+        raise e if str(path) in str(e) else X2FaceError(f"{path}: {e}") from None
 
 # %% ../nbs/50_animate.ipynb #50-animate-461
 def face_finder(
@@ -274,14 +285,14 @@ def face_finder(
     if face is None or isinstance(face, int): return detector, face
     return PersonDetector(face, detector), None
 
-@contextmanager
-def _about(path, detector): # errors name the file, and a person that is not in it
-    person = isinstance(detector, PersonDetector)
-    if person: detector.reset()
-    try: yield
-    except X2FaceError as e:
-        if person and detector.looked and detector.last is None: raise detector.missing(path) from None
-        raise e if str(path) in str(e) else X2FaceError(f"{path}: {e}") from None
+# %% ../nbs/50_animate.ipynb #50-animate-017-b
+def _source_picture(path, index, detector, at) -> np.ndarray: # upright
+    anyone = detector.detector if isinstance(detector, PersonDetector) else detector
+    if is_image(path):
+        img = read_image(path)
+        return np.ascontiguousarray(np.rot90(img, _said(path, quarter_turns(img, FaceMesh(anyone)) or 0)))
+    with VideoReader(path, start=at or 0., turn=video_turn(path, anyone, at or 0.)) as r:
+        return next(iter(r)) if at is not None else best_frame(r, detector, index)
 
 # %% ../nbs/50_animate.ipynb #50-animate-017
 def source_crops(
@@ -300,14 +311,6 @@ def source_crops(
             square = still_square(img, detector, index)
         out.append((square.cut(img, size), img, square))
     return out
-
-def _source_picture(path, index, detector, at) -> np.ndarray: # upright
-    anyone = detector.detector if isinstance(detector, PersonDetector) else detector
-    if is_image(path):
-        img = read_image(path)
-        return np.ascontiguousarray(np.rot90(img, _said(path, quarter_turns(img, FaceMesh(anyone)) or 0)))
-    with VideoReader(path, start=at or 0., turn=video_turn(path, anyone, at or 0.)) as r:
-        return next(iter(r)) if at is not None else best_frame(r, detector, index)
 
 # %% ../nbs/50_animate.ipynb #50-animate-318
 def edited_face(
@@ -330,6 +333,19 @@ class Source:
     full:np.ndarray|None=None # (H,W,3) uint8 RGB, the whole picture; None for an embedded face from a file
     square:SquareCrop|None=None # where the source lies in it
 
+# %% ../nbs/50_animate.ipynb #50-animate-414-b
+def _open_all(source, animator, config, detector) -> list[Source]: # the one that is meant, or all
+    if config.source_face != "all": return [open_source(source, animator, config, detector)]
+    if not isinstance(source, (str, Path)):
+        raise X2FaceError("All faces can move in one photograph, not in several; give one.")
+    img, found = _source_picture(source, None, detector, config.at), []
+    for i, _ in enumerate(detector(img)):
+        who = open_source(source, animator, config.replace(source_face=i), detector)
+        if FaceReader(follow=False)(who.src) is not None: found.append(who)
+        else: warnings.warn(f"Face {i} of {source} is too small or turned too far and stays as it is.")
+    if not found: raise X2FaceError(f"No face in {source} can move; use a picture that shows one larger.")
+    return found
+
 # %% ../nbs/50_animate.ipynb #50-animate-414
 def open_source(
     source:str|Path|list, # picture or video of a face, several of one person, or an embedded face
@@ -346,18 +362,6 @@ def open_source(
         found = Source(animator.embed([crop for crop, _, _ in crops]), *crops[0])
     if config.edit is None: return found
     return Source(edited_face(found.emb, config.edit), found.src, found.full, found.square)
-
-def _open_all(source, animator, config, detector) -> list[Source]: # the one that is meant, or all
-    if config.source_face != "all": return [open_source(source, animator, config, detector)]
-    if not isinstance(source, (str, Path)):
-        raise X2FaceError("All faces can move in one photograph, not in several; give one.")
-    img, found = _source_picture(source, None, detector, config.at), []
-    for i, _ in enumerate(detector(img)):
-        who = open_source(source, animator, config.replace(source_face=i), detector)
-        if FaceReader(follow=False)(who.src) is not None: found.append(who)
-        else: warnings.warn(f"Face {i} of {source} is too small or turned too far and stays as it is.")
-    if not found: raise X2FaceError(f"No face in {source} can move; use a picture that shows one larger.")
-    return found
 
 # %% ../nbs/50_animate.ipynb #50-animate-218
 def expected_frames(
@@ -387,6 +391,25 @@ def watching(
     return lambda frames, what, total: tqdm(frames, desc=what, unit="frame", total=total, leave=False,
                                             disable=not progress)
 
+# %% ../nbs/50_animate.ipynb #50-animate-420
+def _face_path(driving, part, index, detector, watch) -> tuple[CropPath, float]: # and frames a second
+    with VideoReader(driving, **part) as r:
+        rate, (detector, index) = part["fps"] or r.info.fps, face_finder(index, detector)
+        total = expected_frames(r.info.duration, rate, part["start"], part["stop"])
+        with _about(driving, detector):
+            path = follow(watch(r.timed(), "Looking for the face", total), detector, index)
+    if path.unseen:
+        times = ", ".join(f"{a:.1f} to {b:.1f} s" for a, b in path.unseen)
+        warnings.warn(f"{driving} shows no face from {times}; the last good frame is held there.")
+    return path, rate
+
+# %% ../nbs/50_animate.ipynb #50-animate-420-b
+def _timed(frames, spent): # the next one, or None; its time is added up
+    began = time.perf_counter()
+    frame = next(frames, None)
+    spent[0] += time.perf_counter() - began
+    return frame
+
 # %% ../nbs/50_animate.ipynb #50-animate-419
 def read_motion(
     driving:str|Path, # video of the face to follow
@@ -411,24 +434,6 @@ def read_motion(
         template = record(animator.model, crops, rate, animator.weights_hash, animator.rendering, batch)
     if spent: spent[0] += time.perf_counter() - began - reading[0]
     return template, path
-
-# %% ../nbs/50_animate.ipynb #50-animate-420
-def _face_path(driving, part, index, detector, watch) -> tuple[CropPath, float]: # and frames a second
-    with VideoReader(driving, **part) as r:
-        rate, (detector, index) = part["fps"] or r.info.fps, face_finder(index, detector)
-        total = expected_frames(r.info.duration, rate, part["start"], part["stop"])
-        with _about(driving, detector):
-            path = follow(watch(r.timed(), "Looking for the face", total), detector, index)
-    if path.unseen:
-        times = ", ".join(f"{a:.1f} to {b:.1f} s" for a, b in path.unseen)
-        warnings.warn(f"{driving} shows no face from {times}; the last good frame is held there.")
-    return path, rate
-
-def _timed(frames, spent): # the next one, or None; its time is added up
-    began = time.perf_counter()
-    frame = next(frames, None)
-    spent[0] += time.perf_counter() - began
-    return frame
 
 # %% ../nbs/50_animate.ipynb #50-animate-469
 def open_template(
@@ -546,6 +551,28 @@ class Frame(NamedTuple):
     gen:np.ndarray # (S,S,3) uint8 RGB, or the full source picture with the generated face in it
     trust:float|None # 0 to 1; None if not asked for
 
+# %% ../nbs/50_animate.ipynb #50-animate-468
+def _guarded(animator, source, driver, config, trusts, spent) -> Iterator: # (frame, trust), without the lead
+    moves, found = driver.template, [] if trusts else None
+    made = perform(animator.model, source.emb.to(animator.device), moves, animator.rendering, config.size,
+                   driver.motion, driver.reference, found)
+    guard = TrustGuard(config.below_trust, config.least_trust, resize(source.src, config.size))
+    for i, t in enumerate(moves.times):
+        gen = _timed(made, spent)
+        if i >= driver.lead: yield guard(gen, found[-1] if trusts else None, t), found[-1] if trusts else None
+
+# %% ../nbs/50_animate.ipynb #50-animate-468-b
+def _pasted(sources, gens) -> np.ndarray: # all faces in their photograph
+    out = sources[0].full
+    for s, gen in zip(sources, gens): out = paste_back(out, gen, s.square)
+    return out
+
+# %% ../nbs/50_animate.ipynb #50-animate-468-c
+def _crops(driver, size, stack) -> Iterator:
+    if driver.picture is not None: return repeat(resize(driver.picture, size))
+    reader = stack.enter_context(VideoReader(driver.video, **driver.part))
+    return (drv for _, drv, _ in cut_crops(reader, driver.path, size))
+
 # %% ../nbs/50_animate.ipynb #50-animate-429
 def generate_frames(
     animator:Animator, # has the networks
@@ -567,26 +594,6 @@ def generate_frames(
             gen = _pasted(sources, [m[0] for m in made]) if config.paste else made[0][0]
             if config.mark: gen = mark_generated(gen)
             yield Frame(float(t - times[driver.lead]), drv, gen, trust)
-
-# %% ../nbs/50_animate.ipynb #50-animate-468
-def _guarded(animator, source, driver, config, trusts, spent) -> Iterator: # (frame, trust), without the lead
-    moves, found = driver.template, [] if trusts else None
-    made = perform(animator.model, source.emb.to(animator.device), moves, animator.rendering, config.size,
-                   driver.motion, driver.reference, found)
-    guard = TrustGuard(config.below_trust, config.least_trust, resize(source.src, config.size))
-    for i, t in enumerate(moves.times):
-        gen = _timed(made, spent)
-        if i >= driver.lead: yield guard(gen, found[-1] if trusts else None, t), found[-1] if trusts else None
-
-def _pasted(sources, gens) -> np.ndarray: # all faces in their photograph
-    out = sources[0].full
-    for s, gen in zip(sources, gens): out = paste_back(out, gen, s.square)
-    return out
-
-def _crops(driver, size, stack) -> Iterator:
-    if driver.picture is not None: return repeat(resize(driver.picture, size))
-    reader = stack.enter_context(VideoReader(driver.video, **driver.part))
-    return (drv for _, drv, _ in cut_crops(reader, driver.path, size))
 
 # %% ../nbs/50_animate.ipynb #50-animate-482
 def seam_steps(
@@ -668,6 +675,38 @@ def write_frames(
         if driver.lasts: w.hold(driver.lasts)
     return told
 
+# %% ../nbs/50_animate.ipynb #50-animate-438
+def _film(source, driving, out, config, animator, detector) -> Animation:
+    whos, embed_ms, before, spent = *_opened(source, animator, config, detector), time.perf_counter(), [0.]
+    driver = open_driver(driving, animator, whos[0], config, detector, config.progress, spent)
+    made = generate_frames(animator, whos, driver, config, config.compare, bool(config.trust), spent)
+    made = watching(config.progress)(made, "Animating", len(driver))
+    told = write_frames(out, made, whos[0], driver, config)
+    if config.trust:
+        rows = pd.DataFrame([(i, f.seconds, f.trust) for i, f in enumerate(told)],
+                            columns=["frame", "seconds", "trust"])
+        write_text(config.trust, rows.round(4).to_csv(index=False))
+    fps, all_fps = len(told) / spent[0], len(told) / (time.perf_counter() - before)
+    unseen = tuple(driver.path.unseen) if driver.path else ()
+    return Animation(out, len(told), embed_ms, fps, all_fps, animator.cached, unseen)
+
+# %% ../nbs/50_animate.ipynb #50-animate-438-b
+def _opened(source, animator, config, detector) -> tuple[list[Source], float]: # and milliseconds to embed
+    began = time.perf_counter()
+    whos = _open_all(source, animator, config, detector)
+    return whos, (time.perf_counter() - began) * 1e3
+
+# %% ../nbs/50_animate.ipynb #50-animate-438-c
+def _picture(source, driving, out, config, animator, detector) -> Animation:
+    whos, embed_ms = _opened(source, animator, config, detector)
+    began = time.perf_counter()
+    driver = open_driver(driving, animator, whos[0], config, detector)
+    made = next(generate_frames(animator, whos, driver, config, config.compare))
+    fps, titles = 1 / (time.perf_counter() - began), ("source", "driving", "generated")
+    gen = side_by_side([whos[0].src, made.drv, made.gen], titles, config.size) if config.compare else made.gen
+    write_image(out, gen, **about_generated(config.mark))
+    return Animation(out, 1, embed_ms, fps, fps, animator.cached)
+
 # %% ../nbs/50_animate.ipynb #50-animate-018
 def animate(
     source:str|Path|list, # picture or video of a face, several of one person, or an embedded face
@@ -691,36 +730,6 @@ def animate(
     animator = Animator(config.weights, config.device, config.cache, config.render)
     return (_picture if picture else _film)(source, driving, out, config, animator, FaceDetector())
 
-# %% ../nbs/50_animate.ipynb #50-animate-438
-def _film(source, driving, out, config, animator, detector) -> Animation:
-    whos, embed_ms, before, spent = *_opened(source, animator, config, detector), time.perf_counter(), [0.]
-    driver = open_driver(driving, animator, whos[0], config, detector, config.progress, spent)
-    made = generate_frames(animator, whos, driver, config, config.compare, bool(config.trust), spent)
-    made = watching(config.progress)(made, "Animating", len(driver))
-    told = write_frames(out, made, whos[0], driver, config)
-    if config.trust:
-        rows = pd.DataFrame([(i, f.seconds, f.trust) for i, f in enumerate(told)],
-                            columns=["frame", "seconds", "trust"])
-        write_text(config.trust, rows.round(4).to_csv(index=False))
-    fps, all_fps = len(told) / spent[0], len(told) / (time.perf_counter() - before)
-    unseen = tuple(driver.path.unseen) if driver.path else ()
-    return Animation(out, len(told), embed_ms, fps, all_fps, animator.cached, unseen)
-
-def _opened(source, animator, config, detector) -> tuple[list[Source], float]: # and milliseconds to embed
-    began = time.perf_counter()
-    whos = _open_all(source, animator, config, detector)
-    return whos, (time.perf_counter() - began) * 1e3
-
-def _picture(source, driving, out, config, animator, detector) -> Animation:
-    whos, embed_ms = _opened(source, animator, config, detector)
-    began = time.perf_counter()
-    driver = open_driver(driving, animator, whos[0], config, detector)
-    made = next(generate_frames(animator, whos, driver, config, config.compare))
-    fps, titles = 1 / (time.perf_counter() - began), ("source", "driving", "generated")
-    gen = side_by_side([whos[0].src, made.drv, made.gen], titles, config.size) if config.compare else made.gen
-    write_image(out, gen, **about_generated(config.mark))
-    return Animation(out, 1, embed_ms, fps, fps, animator.cached)
-
 # %% ../nbs/50_animate.ipynb #50-animate-439
 def _keywords(function, config): # the function, whose signature shows the fields of the configuration
     plain = inspect.signature(function)
@@ -730,6 +739,22 @@ def _keywords(function, config): # the function, whose signature shows the field
     function.__signature__ = plain.replace(parameters=own + more)
 
 _keywords(animate, AnimateConfig)
+
+# %% ../nbs/50_animate.ipynb #50-animate-143-b
+def _in_folder(folder) -> list[Path]:
+    if (folder/"video.json").exists():
+        raise X2FaceError(f"{folder} holds the pictures of one video; make a video of them first (x2face "
+                          "images2video).")
+    known = lambda p: is_image(p) or is_video(p) or p.suffix == ".safetensors" and is_template(p)
+    return sorted(p for p in folder.iterdir() if p.is_file() and known(p))
+
+# %% ../nbs/50_animate.ipynb #50-animate-143-c
+def _in_list(file) -> list[Path]:
+    try: lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        raise X2FaceError(f"The list {file} cannot be read; give a text file with one path a line.") from None
+    named = [Path(named_template(line.strip())) for line in lines if line.strip()]
+    return [p if p.exists() else file.parent/p for p in named]
 
 # %% ../nbs/50_animate.ipynb #50-animate-143
 def driving_files(
@@ -742,20 +767,6 @@ def driving_files(
     if not found: raise X2FaceError(f"{driving} names no video, picture or motion template; give some.")
     return found
 
-def _in_folder(folder) -> list[Path]:
-    if (folder/"video.json").exists():
-        raise X2FaceError(f"{folder} holds the pictures of one video; make a video of them first (x2face "
-                          "images2video).")
-    known = lambda p: is_image(p) or is_video(p) or p.suffix == ".safetensors" and is_template(p)
-    return sorted(p for p in folder.iterdir() if p.is_file() and known(p))
-
-def _in_list(file) -> list[Path]:
-    try: lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        raise X2FaceError(f"The list {file} cannot be read; give a text file with one path a line.") from None
-    named = [Path(named_template(line.strip())) for line in lines if line.strip()]
-    return [p if p.exists() else file.parent/p for p in named]
-
 # %% ../nbs/50_animate.ipynb #50-animate-144
 @dataclass(frozen=True)
 class Job:
@@ -764,6 +775,13 @@ class Job:
     result:Animation|None # None where the job failed
     seconds:float # it took
     error:str="" # why it failed
+
+# %% ../nbs/50_animate.ipynb #50-animate-442-b
+def _job(source, driving, out, config) -> Job:
+    began, made, error = time.perf_counter(), None, ""
+    try: made = animate(source, driving, out, config)
+    except X2FaceError as e: error = str(e)
+    return Job(driving, made, time.perf_counter() - began, error)
 
 # %% ../nbs/50_animate.ipynb #50-animate-442
 def animate_all(
@@ -786,11 +804,15 @@ def animate_all(
         done(jobs[-1])
     return jobs
 
-def _job(source, driving, out, config) -> Job:
-    began, made, error = time.perf_counter(), None, ""
-    try: made = animate(source, driving, out, config)
-    except X2FaceError as e: error = str(e)
-    return Job(driving, made, time.perf_counter() - began, error)
+# %% ../nbs/50_animate.ipynb #50-animate-027-b
+def _demo_strip(portrait, talk, made, config, animator) -> np.ndarray: # six frames
+    step, part = max(1, made.frames // 6), dict(start=config.start, stop=config.stop)
+    (src, _, _), = source_crops(portrait, config.size)
+    with VideoReader(talk, **part) as r: crop = track_crop(r)
+    with VideoReader(talk, **part) as r: drvs = [crop.cut(f, 256) for i, f in enumerate(r) if i % step == 0]
+    with VideoReader(made.path) as r: gens = [f for i, f in enumerate(r) if i % step == 0]
+    face = animator.embed(src).picture()
+    return strip([[src, face, d, g] for d, g in list(zip(drvs, gens))[:6]], size=192)
 
 # %% ../nbs/50_animate.ipynb #50-animate-027
 def demo(
@@ -812,12 +834,3 @@ def demo(
                    total_fps=round(made.total_fps, 1), weights=animator.weights_hash)
     write_text(out / "figures.json", json.dumps(figures, indent=1))
     return figures
-
-def _demo_strip(portrait, talk, made, config, animator) -> np.ndarray: # six frames
-    step, part = max(1, made.frames // 6), dict(start=config.start, stop=config.stop)
-    (src, _, _), = source_crops(portrait, config.size)
-    with VideoReader(talk, **part) as r: crop = track_crop(r)
-    with VideoReader(talk, **part) as r: drvs = [crop.cut(f, 256) for i, f in enumerate(r) if i % step == 0]
-    with VideoReader(made.path) as r: gens = [f for i, f in enumerate(r) if i % step == 0]
-    face = animator.embed(src).picture()
-    return strip([[src, face, d, g] for d, g in list(zip(drvs, gens))[:6]], size=192)

@@ -81,6 +81,21 @@ def _of_faces(
     points = [find(f) for f in frames]
     return [(p, who(f, p) if identity and p is not None else None) for f, p in zip(frames, points)]
 
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-008d
+def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dict:
+    "Figures of landmarks and identity for one track: `of` generated, `truth` driving, `still` source."
+    points, wanted = [p for p, _ in of], [q for q, _ in truth]
+    seen = [(p, q) for p, q in zip(points, wanted) if q is not None]
+    mean = lambda xs: float(np.nanmean(xs)) if np.isfinite(xs).any() else np.nan
+    akd = [keypoint_distance(p, q, size) for p, q in seen]
+    row = dict(akd=mean(akd), akd_face=mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
+               pose=mean([pose_error(p, q, size) for p, q in seen]), turn=turn_followed(points, wanted, size),
+               mouth=mouth_correlation(points, wanted), eyes=eye_correlation(points, wanted))
+    if not cross: row |= dict(aed=mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
+    return row | dict(csim=mean([identity_similarity(v, still[1]) for _, v in of]),
+                      failures=float(np.mean([p is None for p, _ in seen])) if seen else np.nan,
+                      unseen=float(np.mean([q is None for q in wanted])))
+
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-008c
 def evaluate(
     model:X2Face, # any model
@@ -126,21 +141,6 @@ def evaluate(
     model.train(was_training)
     return pd.DataFrame(rows)
 
-# %% ../nbs/41_evaluation.ipynb #41-evaluation-008d
-def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dict:
-    "Figures of landmarks and identity for one track: `of` generated, `truth` driving, `still` source."
-    points, wanted = [p for p, _ in of], [q for q, _ in truth]
-    seen = [(p, q) for p, q in zip(points, wanted) if q is not None]
-    mean = lambda xs: float(np.nanmean(xs)) if np.isfinite(xs).any() else np.nan
-    akd = [keypoint_distance(p, q, size) for p, q in seen]
-    row = dict(akd=mean(akd), akd_face=mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
-               pose=mean([pose_error(p, q, size) for p, q in seen]), turn=turn_followed(points, wanted, size),
-               mouth=mouth_correlation(points, wanted), eyes=eye_correlation(points, wanted))
-    if not cross: row |= dict(aed=mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
-    return row | dict(csim=mean([identity_similarity(v, still[1]) for _, v in of]),
-                      failures=float(np.mean([p is None for p, _ in seen])) if seen else np.nan,
-                      unseen=float(np.mean([q is None for q in wanted])))
-
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-116
 def perform_motions(
     model:X2Face, # in evaluation mode
@@ -174,14 +174,7 @@ def lifted_film(
     def film(img, lift): return np.stack([img, *(moved_photo(lift, w, len(img))[0] for w in ways)])
     return film(src, lifts[0]), film(drv, lifts[1])
 
-# %% ../nbs/41_evaluation.ipynb #41-evaluation-217
-class Film(NamedTuple):
-    "What a source is to follow."
-    name:str # "across", "self", or "lifted"
-    drvs:np.ndarray # (N,S,S,3) uint8 RGB driving frames
-    truth:np.ndarray # (N,S,S,3) uint8 RGB: what should be generated; across people, the driving frames
-    times:np.ndarray # (N,) seconds
-
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-217-b
 def _films(frames, s, d, every) -> list: # of `Film`
     def own(t):
         at = np.arange(0, frames.n_frames(t), every)
@@ -191,10 +184,19 @@ def _films(frames, s, d, every) -> list: # of `Film`
     films = [Film("across", across, across, times), Film("self", same, same, at)]
     return films + [Film("lifted", lifted[1], lifted[0], np.arange(len(lifted[0])))] if lifted else films
 
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-217-c
 def _performed(model, src, film, motions) -> dict: # name → (N,S,S,3)
     reference = None if film.name == "across" else 0.
     made = perform_motions(model, src, film.drvs, film.times, motions, reference)
     return made | {"copy-source": np.stack([src] * len(film.drvs))}
+
+# %% ../nbs/41_evaluation.ipynb #41-evaluation-217
+class Film(NamedTuple):
+    "What a source is to follow."
+    name:str # "across", "self", or "lifted"
+    drvs:np.ndarray # (N,S,S,3) uint8 RGB driving frames
+    truth:np.ndarray # (N,S,S,3) uint8 RGB: what should be generated; across people, the driving frames
+    times:np.ndarray # (N,) seconds
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-218
 _KEPT = { # figures of each film, with the names that they have in the table

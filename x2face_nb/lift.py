@@ -142,6 +142,21 @@ def _surface() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 TRIANGLES, PART, TWICE = _surface()
 
+# %% ../nbs/13_lift.ipynb #13-lift-024
+def _rings(
+    oval:np.ndarray, # (36,3)
+    down:np.ndarray, # (3,) which way is down
+    width:float, # of the face
+) -> tuple[np.ndarray, np.ndarray]: # (72,3) inner and outer ring; (36,) which points are below, -1 to 1
+    "The face's oval continued, further above the face than below."
+    centre = oval.mean(0)
+    out = oval - centre
+    below = out @ down/np.linalg.norm(out, axis=1)
+    share = (below*.5 + .5)[:, None]**2
+    depth = np.array([0, 0, .28*width])
+    rings = [centre + depth + out*(top + (low - top)*share) for top, low in ((1.42, 1.16), (2.1, 1.9))]
+    return np.concatenate(rings), below
+
 # %% ../nbs/13_lift.ipynb #13-lift-023
 @dataclass(frozen=True, eq=False)
 class Lift:
@@ -178,21 +193,6 @@ class Lift:
     def gap(self) -> float:
         "Opening of the mouth in the photograph, in heights of the face."
         return float(np.linalg.norm(self.rest[13] - self.rest[14])/self.height)
-
-# %% ../nbs/13_lift.ipynb #13-lift-024
-def _rings(
-    oval:np.ndarray, # (36,3)
-    down:np.ndarray, # (3,) which way is down
-    width:float, # of the face
-) -> tuple[np.ndarray, np.ndarray]: # (72,3) inner and outer ring; (36,) which points are below, -1 to 1
-    "The face's oval continued, further above the face than below."
-    centre = oval.mean(0)
-    out = oval - centre
-    below = out @ down/np.linalg.norm(out, axis=1)
-    share = (below*.5 + .5)[:, None]**2
-    depth = np.array([0, 0, .28*width])
-    rings = [centre + depth + out*(top + (low - top)*share) for top, low in ((1.42, 1.16), (2.1, 1.9))]
-    return np.concatenate(rings), below
 
 # %% ../nbs/13_lift.ipynb #13-lift-027
 def _blink(
@@ -260,6 +260,7 @@ def rotation(
     roll = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     return roll @ pitch @ yaw
 
+# %% ../nbs/13_lift.ipynb #13-lift-034-b
 def move(
     lift:Lift, # the photograph
     motion:Motion, # what it does
@@ -352,6 +353,16 @@ def moved_photo(
     void = (index >= 0) & (PART[index] == VOID)
     return _paint_void(pic, void, lift.gap < .03) if motion.jaw > .005 else pic, v, void
 
+# %% ../nbs/13_lift.ipynb #13-lift-149-b
+def _proportions(side, centre, width, rng): # (side,side,2) float32 pixels: smooth, fades outside the face
+    stretch, grid = rng.normal(0, .06, 2), rng.normal(0, .028, (6, 6, 2)).astype(np.float32)
+    if rng.random() < .7: grid = .65*(grid + grid[:, ::-1]*np.float32([-1, 1]))
+    rows, cols = np.mgrid[:side, :side].astype(np.float32)
+    u, v = np.float32((cols - centre[0])/width), np.float32((rows - centre[1])/width)
+    local = cv2.GaussianBlur(_read(grid, np.stack([1.6*u, 1.6*v], -1) + 2.5), (0, 0), float(.18*width))
+    fade = np.exp(-.5*(np.hypot(u, .85*v)/.95)**4)
+    return np.float32((np.stack([u, v], -1)*stretch + local)*fade[..., None]*width)
+
 # %% ../nbs/13_lift.ipynb #13-lift-149
 def other_person(
     img:np.ndarray, # (S,S,3) uint8 RGB photograph
@@ -370,15 +381,6 @@ def other_person(
     return other, np.column_stack([to, points[:, 2]*np.exp(rng.normal(0, .12))])
 
 def _read(img, at): return cv2.remap(img, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-def _proportions(side, centre, width, rng): # (side,side,2) float32 pixels: smooth, fades outside the face
-    stretch, grid = rng.normal(0, .06, 2), rng.normal(0, .028, (6, 6, 2)).astype(np.float32)
-    if rng.random() < .7: grid = .65*(grid + grid[:, ::-1]*np.float32([-1, 1]))
-    rows, cols = np.mgrid[:side, :side].astype(np.float32)
-    u, v = np.float32((cols - centre[0])/width), np.float32((rows - centre[1])/width)
-    local = cv2.GaussianBlur(_read(grid, np.stack([1.6*u, 1.6*v], -1) + 2.5), (0, 0), float(.18*width))
-    fade = np.exp(-.5*(np.hypot(u, .85*v)/.95)**4)
-    return np.float32((np.stack([u, v], -1)*stretch + local)*fade[..., None]*width)
 
 # %% ../nbs/13_lift.ipynb #13-lift-050
 def lifted_pair(

@@ -49,6 +49,7 @@ def inverse(
     for _ in range(steps): back = back + .7 * (here - back - _read(flow, back))
     return back
 
+# %% ../nbs/26_motion.ipynb #26-motion-007-b
 def trace(
     grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
     points:np.ndarray, # (N,2) places in the source, in [-1,1]
@@ -76,6 +77,12 @@ def similarity(
     turn = (u * sign) @ vt * ((s * sign).sum() / (a**2).sum())
     return np.hstack([turn, (drv.mean(0) - turn @ src.mean(0))[:, None]])
 
+# %% ../nbs/26_motion.ipynb #26-motion-112-b
+def _fitted(x, y, weight): # (B,N,C), (B,N,2), (B,N,1) → (B,C,2) least squares; 0 where nothing has a weight
+    x, y, weight = x.double(), y.double(), weight.double()
+    square = x.mT @ (weight * x) + 1e-6 * torch.eye(x.shape[-1], device=x.device)
+    return torch.linalg.solve(square, x.mT @ (weight * y)).float()
+
 # %% ../nbs/26_motion.ipynb #26-motion-112
 def residual_motion(
     grid:Tensor, # (B,h,w,2) where each place of a moved face reads the face at rest
@@ -92,10 +99,10 @@ def residual_motion(
     there = torch.linalg.solve(pose[:, :2].mT, (at - pose[:, 2:]).mT).mT.reshape(grid.shape)
     return at.view_as(grid) + _read(left.contiguous(), there) * face.permute(0, 2, 3, 1)
 
-def _fitted(x, y, weight): # (B,N,C), (B,N,2), (B,N,1) → (B,C,2) least squares; 0 where nothing has a weight
-    x, y, weight = x.double(), y.double(), weight.double()
-    square = x.mT @ (weight * x) + 1e-6 * torch.eye(x.shape[-1], device=x.device)
-    return torch.linalg.solve(square, x.mT @ (weight * y)).float()
+# %% ../nbs/26_motion.ipynb #26-motion-013-b
+def _placed(grid, affine): # (1,h,w,2), (2,3) → (1,h,w,2)
+    affine = torch.as_tensor(affine, dtype=torch.float32, device=grid.device)
+    return grid @ affine[:, :2].T + affine[:, 2]
 
 # %% ../nbs/26_motion.ipynb #26-motion-013
 STRENGTH = 1.25 # of whole driving fields, which fall short of the driver's motion
@@ -131,10 +138,6 @@ class Relative(Motion):
         if self.face is None: places = self.here + moved * self.fade
         else: places = residual_motion(self.here + moved, self.face)
         return (places + _read(self.source.expand(many), places) - self.here).permute(0, 3, 1, 2).contiguous()
-
-def _placed(grid, affine): # (1,h,w,2), (2,3) → (1,h,w,2)
-    affine = torch.as_tensor(affine, dtype=torch.float32, device=grid.device)
-    return grid @ affine[:, :2].T + affine[:, 2]
 
 # %% ../nbs/26_motion.ipynb #26-motion-016
 # rows of the lids run from the outer corner to the inner one, rows of the lips from one corner to the other
@@ -213,6 +216,7 @@ def lid_openings(
         return np.linalg.norm(low[2:7] - up[1:6], axis=1).mean() / np.linalg.norm(low[0] - low[-1])
     return np.float32([gap(e) for e in EYES])
 
+# %% ../nbs/26_motion.ipynb #26-motion-020-b
 CLOSED = .05 # the largest `mouth_gap` of closed lips
 
 def mouth_gap(
@@ -269,6 +273,7 @@ class MotionTemplate:
             raise X2FaceError(f"The motion template {path} is damaged; record it again.")
         return cls(**kept, fps=float(metadata.get("fps", 25)), weights=weights)
 
+# %% ../nbs/26_motion.ipynb #26-motion-023-b
 def is_template(
     path:str|Path, # anything that names a driver
 ) -> bool:
@@ -278,6 +283,17 @@ def is_template(
     try:
         with safe_open(path, "np") as f: return (f.metadata() or {}).get("format", "").startswith("motion-")
     except (SafetensorError, OSError): return False
+
+# %% ../nbs/26_motion.ipynb #26-motion-024-b
+def _encoded(model, waiting, render) -> list: # (vectors, landmarks, lids, gap) of each; empties the list
+    if not waiting: return []
+    x = to_tensor([w[0] for w in waiting]).to(next(model.parameters()).device)
+    both = torch.cat([x, x.flip(-1)]) if rendering(render).flip else x
+    vecs = model.driving.encode(both).float().cpu().numpy()
+    vecs = vecs.reshape(-1, len(x), vecs.shape[-1]).swapaxes(0, 1)
+    out = [(v.copy(), *w[1:]) for v, w in zip(vecs, waiting)]
+    waiting.clear()
+    return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-024
 @torch.inference_mode()
@@ -307,16 +323,6 @@ def record(
     parts = [np.stack(p)[which] for p in zip(*vecs)]
     return MotionTemplate(*parts, times - times[0], shot, found, float(fps), weights)
 
-def _encoded(model, waiting, render) -> list: # (vectors, landmarks, lids, gap) of each; empties the list
-    if not waiting: return []
-    x = to_tensor([w[0] for w in waiting]).to(next(model.parameters()).device)
-    both = torch.cat([x, x.flip(-1)]) if rendering(render).flip else x
-    vecs = model.driving.encode(both).float().cpu().numpy()
-    vecs = vecs.reshape(-1, len(x), vecs.shape[-1]).swapaxes(0, 1)
-    out = [(v.copy(), *w[1:]) for v, w in zip(vecs, waiting)]
-    waiting.clear()
-    return out
-
 # %% ../nbs/26_motion.ipynb #26-motion-027
 def pose_distance(
     template:MotionTemplate, # of the driver
@@ -330,6 +336,7 @@ def pose_distance(
     lids = np.abs(template.lids - lid_openings(points)).mean(1)
     return shape + .5 * np.abs(template.gap - mouth_gap(points)) + .2 * lids
 
+# %% ../nbs/26_motion.ipynb #26-motion-027-b
 def reference_frames(
     template:MotionTemplate, # of the driver
     points:np.ndarray, # (468,2 or more) mesh of the source
@@ -387,6 +394,7 @@ def move_lids(
     out[e["lower"][1:-1]] -= .05 * way
     return out
 
+# %% ../nbs/26_motion.ipynb #26-motion-032-b
 def loose_lids(
     points:np.ndarray, # (468,2) of a photograph
     eye:int, # as for `move_lids`
@@ -398,6 +406,23 @@ def loose_lids(
     arch = np.sin(np.linspace(0, np.pi, 9))[1:-1, None]
     out[e["upper"]] -= .05 * arch * down
     out[e["lower"][1:-1]] += .07 * arch * down
+    return out
+
+# %% ../nbs/26_motion.ipynb #26-motion-035-b
+def _open(points, wider, u, low, jaw, down):
+    way = wider * np.linalg.norm(points[33] - points[263])
+    out = points + way * (.88 * jaw * np.clip(.35 + 1.1 * low, 0, 1) * (1 - .2 * low))[:, None] * down
+    arch = np.sqrt(np.clip(1 - u**2, 0, 1))
+    for rows, part in ((LOWER_LIP, .88), (UPPER_LIP, -.12)):
+        for row in rows: out[row] = points[row] + way * part * arch[row, None] * down
+    return out
+
+# %% ../nbs/26_motion.ipynb #26-motion-035-c
+def _close(points, share, low, jaw, down):
+    way = share * (points[LOWER_LIP[3]] - points[UPPER_LIP[3]])
+    out = points - (.5 * np.linalg.norm(way, axis=1).max() * jaw * low)[:, None] * down
+    for rows, part in ((UPPER_LIP, .35), (LOWER_LIP, -.65)):
+        for row in rows: out[row] = points[row] + part * way
     return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-035
@@ -415,21 +440,6 @@ def move_mouth(
     low = np.clip(low, 0, 1.2)
     if gap >= now: return _open(points, gap - now, u, low, jaw, down)
     return _close(points, 1.08 * (1 - gap / now), low, jaw, down)
-
-def _open(points, wider, u, low, jaw, down):
-    way = wider * np.linalg.norm(points[33] - points[263])
-    out = points + way * (.88 * jaw * np.clip(.35 + 1.1 * low, 0, 1) * (1 - .2 * low))[:, None] * down
-    arch = np.sqrt(np.clip(1 - u**2, 0, 1))
-    for rows, part in ((LOWER_LIP, .88), (UPPER_LIP, -.12)):
-        for row in rows: out[row] = points[row] + way * part * arch[row, None] * down
-    return out
-
-def _close(points, share, low, jaw, down):
-    way = share * (points[LOWER_LIP[3]] - points[UPPER_LIP[3]])
-    out = points - (.5 * np.linalg.norm(way, axis=1).max() * jaw * low)[:, None] * down
-    for rows, part in ((UPPER_LIP, .35), (LOWER_LIP, -.65)):
-        for row in rows: out[row] = points[row] + part * way
-    return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-137
 SHOWN, TOOTH = .05, .075 # a `mouth_gap` that shows teeth; their length, in distances of the eyes' corners
@@ -452,6 +462,13 @@ def upper_teeth(
     row = row * np.clip((.85 - np.abs(u)) / .25, 0, 1)
     gaps = .08 * np.cos(np.arcsin(np.clip(u, -1, 1)) * 10)**8 # between teeth, closer towards the corners
     return np.float32(row * (.92 - .25 * u**2 - gaps))
+
+# %% ../nbs/26_motion.ipynb #26-motion-038-b
+def _between(levels, maps, value): # linear between the maps of two levels
+    value = float(np.clip(value, levels[0], levels[-1]))
+    i = int(np.clip(np.searchsorted(levels, value, side="right") - 1, 0, len(levels) - 2))
+    t = np.float32((value - levels[i]) / (levels[i + 1] - levels[i]))
+    return maps[i] * (1 - t) + maps[i + 1] * t
 
 # %% ../nbs/26_motion.ipynb #26-motion-038
 class ExpressionMaps:
@@ -536,12 +553,6 @@ class ExpressionMaps:
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
     return np.stack([points[UPPER_LIP[3][3:6]], points[LOWER_LIP[3][3:6]]])
 
-def _between(levels, maps, value): # linear between the maps of two levels
-    value = float(np.clip(value, levels[0], levels[-1]))
-    i = int(np.clip(np.searchsorted(levels, value, side="right") - 1, 0, len(levels) - 2))
-    t = np.float32((value - levels[i]) / (levels[i + 1] - levels[i]))
-    return maps[i] * (1 - t) + maps[i + 1] * t
-
 # %% ../nbs/26_motion.ipynb #26-motion-041
 def lid_shares(
     lids:np.ndarray, # (N,2) `lid_openings` of a driver
@@ -571,6 +582,7 @@ def face_mask(
     soft = cv2.resize(cv2.GaussianBlur(mask, (0, 0), 9), (size, size), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(soft)[None, None]
 
+# %% ../nbs/26_motion.ipynb #26-motion-146-b
 def spread(
     places:np.ndarray, # (N,2) without duplicates
     values:np.ndarray, # (N,2) at these places
@@ -584,6 +596,30 @@ def spread(
     weights = torch.linalg.solve(k, wanted).float() # single precision will do from here
     far = -torch.cdist(here.view(-1, 2), at.float(), compute_mode="donot_use_mm_for_euclid_dist")
     return torch.addmm(weights[n], far, weights[:n]).view_as(here)
+
+# %% ../nbs/26_motion.ipynb #26-motion-148-b
+def _apart(to, off, front, front_off): # (N,2) offsets, equal to those in front where the map would fold
+    far = np.linalg.norm(to[:, None] - front, axis=-1).clip(1e-3)
+    steep = (np.linalg.norm(off[:, None] - front_off, axis=-1) / far).max(1, keepdims=True)
+    near, share = far**-3, np.clip((steep - .6) / .6, 0, 1)
+    along = near @ front_off / near.sum(1, keepdims=True)
+    return off + share**2 * (3 - 2 * share) * (along - off)
+
+# %% ../nbs/26_motion.ipynb #26-motion-148-c
+def _hair(points): # (468,3) → (36,3): a ring behind the face, further above it than below
+    oval, middle = points[OVAL], points[OVAL].mean(0)
+    right, down = points[454] - points[234], points[152] - points[10]
+    below = (oval - middle) @ down / np.linalg.norm(oval - middle, axis=1) / np.linalg.norm(down)
+    behind = np.cross(right, down) / np.linalg.norm(np.cross(right, down))
+    reach = 1.42 - .26 * ((1 + below) / 2)**2
+    return middle + reach[:, None] * (oval - middle) + .28 * np.linalg.norm(right) * behind
+
+# %% ../nbs/26_motion.ipynb #26-motion-148-d
+def _turn_and_scale(matrix, gain, most, scaled): # (3,3) → rotation, factor, both limited
+    scale = np.cbrt(np.linalg.det(matrix))
+    v = gain * cv2.Rodrigues(matrix / scale)[0]
+    turn = cv2.Rodrigues(v * min(1, most / max(np.linalg.norm(v), 1e-9)))[0]
+    return turn, np.exp(np.clip(gain * np.log(scale), -scaled, scaled))
 
 # %% ../nbs/26_motion.ipynb #26-motion-148
 class HeadMap(Motion):
@@ -633,27 +669,6 @@ class HeadMap(Motion):
         at = at.expand(len(grid), -1, -1, -1)
         return at + _read((grid - here).permute(0, 3, 1, 2).contiguous(), at)
 
-def _apart(to, off, front, front_off): # (N,2) offsets, equal to those in front where the map would fold
-    far = np.linalg.norm(to[:, None] - front, axis=-1).clip(1e-3)
-    steep = (np.linalg.norm(off[:, None] - front_off, axis=-1) / far).max(1, keepdims=True)
-    near, share = far**-3, np.clip((steep - .6) / .6, 0, 1)
-    along = near @ front_off / near.sum(1, keepdims=True)
-    return off + share**2 * (3 - 2 * share) * (along - off)
-
-def _hair(points): # (468,3) → (36,3): a ring behind the face, further above it than below
-    oval, middle = points[OVAL], points[OVAL].mean(0)
-    right, down = points[454] - points[234], points[152] - points[10]
-    below = (oval - middle) @ down / np.linalg.norm(oval - middle, axis=1) / np.linalg.norm(down)
-    behind = np.cross(right, down) / np.linalg.norm(np.cross(right, down))
-    reach = 1.42 - .26 * ((1 + below) / 2)**2
-    return middle + reach[:, None] * (oval - middle) + .28 * np.linalg.norm(right) * behind
-
-def _turn_and_scale(matrix, gain, most, scaled): # (3,3) → rotation, factor, both limited
-    scale = np.cbrt(np.linalg.det(matrix))
-    v = gain * cv2.Rodrigues(matrix / scale)[0]
-    turn = cv2.Rodrigues(v * min(1, most / max(np.linalg.norm(v), 1e-9)))[0]
-    return turn, np.exp(np.clip(gain * np.log(scale), -scaled, scaled))
-
 # %% ../nbs/26_motion.ipynb #26-motion-047
 class OneEuro:
     "Filters values over time (Casiez et al., CHI 2012)."
@@ -684,6 +699,7 @@ class OneEuro:
 
 def _share(cutoff, dt): return np.float32(1 / (1 + 1 / (2 * np.pi * cutoff * dt)))
 
+# %% ../nbs/26_motion.ipynb #26-motion-047-b
 def smoothed(
     template:MotionTemplate, # any
 ) -> tuple[np.ndarray, np.ndarray]: # (N,F,D) and (N,68,3) float32
@@ -707,6 +723,7 @@ def strain(
     stretch = np.stack([both + apart, both - apart]) / 2
     return float(np.abs(np.log(np.clip(stretch, .05, 20))).mean())
 
+# %% ../nbs/26_motion.ipynb #26-motion-151-b
 def trust(
     grid:Tensor, # (1,h,w,2) where each generated pixel reads the source
 ) -> float: # 0 to 1
@@ -748,6 +765,22 @@ def motion_config(
     if motion not in MOTIONS:
         raise X2FaceError(f"There is no motion {motion!r}; choose one of {', '.join(MOTIONS)}.")
     return MOTIONS[motion]
+
+# %% ../nbs/26_motion.ipynb #26-motion-054-b
+def _decoded(model, vec, render): # (F,D) → (1,2,h,w)
+    flow = model.driving.decode(vec)
+    return driving_field(flow, render.replace(flip=len(flow) == 2))
+
+# %% ../nbs/26_motion.ipynb #26-motion-054-c
+def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
+    picture, inner = emb.sampled(render)
+    own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
+    place = in_sides(points, picture.shape[-1])
+    face = face_mask(place, own.shape[-1]).to(own.device) if config.head else None
+    def since(i):
+        align = similarity(place[MESH_68, :2] * 2, template.points[i, :, :2] * 2)
+        return Relative(own, flow_of(i), align, config.gain, config.still, face)
+    return {shot: since(i) for shot, i in refs.items()}
 
 # %% ../nbs/26_motion.ipynb #26-motion-054
 _NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a "
@@ -794,20 +827,6 @@ def perform(
             last = to_uint8(sample(model, now, flow, inner, size, head)[0])
         if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
-
-def _decoded(model, vec, render): # (F,D) → (1,2,h,w)
-    flow = model.driving.decode(vec)
-    return driving_field(flow, render.replace(flip=len(flow) == 2))
-
-def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
-    picture, inner = emb.sampled(render)
-    own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
-    place = in_sides(points, picture.shape[-1])
-    face = face_mask(place, own.shape[-1]).to(own.device) if config.head else None
-    def since(i):
-        align = similarity(place[MESH_68, :2] * 2, template.points[i, :, :2] * 2)
-        return Relative(own, flow_of(i), align, config.gain, config.still, face)
-    return {shot: since(i) for shot, i in refs.items()}
 
 # %% ../nbs/26_motion.ipynb #26-motion-059
 class LiveMotion(Motion):
@@ -953,6 +972,7 @@ def _people(seen) -> list: # of lists of tracks: one person each, whose tracks d
     longest = max((sum(len(t.faces) for t in p) for p in people), default=0)
     return [p for p in people if 2 * sum(len(t.faces) for t in p) >= longest]
 
+# %% ../nbs/26_motion.ipynb #26-motion-065-b
 def _squares(here, seen, times, index, config) -> list: # for each frame of one shot
     if not len(here): return []
     people = _people(seen)
@@ -966,6 +986,7 @@ def _squares(here, seen, times, index, config) -> list: # for each frame of one 
     nearest = looks[np.searchsorted((at[1:] + at[:-1]) / 2, times[here])]
     return [paths[id(where[i])][k] if i in where else None for k, i in enumerate(nearest)]
 
+# %% ../nbs/26_motion.ipynb #26-motion-065-c
 ROAM = 1.4 # a square this much larger than a still face requires moves along instead
 
 def _path(times, at, boxes, config) -> list: # one square where it serves all, else squares that move along

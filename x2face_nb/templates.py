@@ -41,6 +41,7 @@ _ROWS = ("vecs", "points", "lids", "gap", "times", "shot", "found") # arrays wit
 def _picked(template, rows) -> MotionTemplate: # some frames
     return replace(template, **{k: getattr(template, k)[rows] for k in _ROWS})
 
+# %% ../nbs/28_templates.ipynb #28-templates-012-b
 def cut(
     template:MotionTemplate, # any
     start:float=0., stop:float|None=None, # what to keep, seconds
@@ -105,6 +106,7 @@ def _check_pair(a, b):
     if (a.weights, a.vecs.shape[1:]) != (b.weights, b.vecs.shape[1:]):
         raise X2FaceError("The two templates were made by other weights or renderings; record them alike.")
 
+# %% ../nbs/28_templates.ipynb #28-templates-021-b
 def joined(
     a:MotionTemplate, # what comes first
     b:MotionTemplate, # what follows, with a reference frame of its own
