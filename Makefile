@@ -10,7 +10,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test fuzz holes faults interrupts long scale audit lab sweep bench bench-live export readme docs pictures hooks pins clean
+.PHONY: help demo live test fuzz holes faults interrupts long scale audit lab sweep bench bench-live export readme docs release pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -80,6 +80,21 @@ readme: .venv/.dev ## write README.md and results/README.md from their notebooks
 
 docs: .venv/.dev ## build the documentation site in _docs/; links are checked
 	$(BIN)/python tools/docsite.py
+
+NOTEBOOK = $(BIN)/papermill nbs/experiments/$(1).ipynb results/release/$(2)/$(1).ipynb -p data "$(DATA)" -p results results/release/$(2)
+release: .venv/.dev ## after new weights, DATA=FOLDER: maps, gallery, evaluations, card, pictures; an hour
+	$(BIN)/x2face fit-control "$(DATA)" --force
+	$(BIN)/python tools/gallery.py
+	$(BIN)/python tests/test_render.py
+	$(call NOTEBOOK,evaluate,val) -p split val -p every 20
+	$(call NOTEBOOK,evaluate,test) -p split test -p every 10
+	$(call NOTEBOOK,motion,val) -p split val -p every 20
+	$(call NOTEBOOK,motion,test) -p split test -p every 10
+	$(call NOTEBOOK,trust,val) -p every 40
+	$(call NOTEBOOK,control,control) -p fit False -p sources 6
+	$(BIN)/papermill nbs/experiments/release.ipynb - -p write True > /dev/null
+	cd nbs/experiments && ../../$(BIN)/jupyter nbconvert --to notebook --execute --inplace release.ipynb summary.ipynb
+	$(MAKE) readme pictures
 
 pictures: .venv/.dev ## make the animated picture of README and those of the demos again, with the packaged weights
 	$(BIN)/python tools/pictures.py
