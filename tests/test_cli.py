@@ -171,7 +171,7 @@ def test_wrong_usage(x2face):
 @pytest.mark.parametrize("what, driving, words", [
     ("an MP4 that was cut short", "@cut-short.mp4", "cut short"),
     ("a video of 0 bytes", "@empty.mp4", "is empty"),
-    ("an MP4 that holds sound alone", "@audio-only.mp4", "only audio"),
+    ("sound alone, for weights without a control map", "@audio-only.mp4", "fit-control"),
     ("text named .mp4", "@text.mp4", "holds text"),
     ("a video that is not there", "nothing.mp4", "There is no file"),
     ("a folder without a video", "@folder.mp4", "names no video"),
