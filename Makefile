@@ -93,7 +93,7 @@ release: .venv/.dev ## after new weights, DATA=FOLDER: maps, gallery, evaluation
 	$(call NOTEBOOK,trust,val) -p every 40
 	$(call NOTEBOOK,control,control) -p fit False -p sources 6
 	$(BIN)/papermill nbs/experiments/release.ipynb - -p write True > /dev/null
-	cd nbs/experiments && ../../$(BIN)/jupyter nbconvert --to notebook --execute --inplace release.ipynb summary.ipynb
+	cd nbs/experiments && ../../$(BIN)/jupyter nbconvert --to notebook --execute --inplace release.ipynb summary.ipynb ../index.ipynb
 	$(MAKE) readme pictures
 
 pictures: .venv/.dev ## make the animated picture of README and those of the demos again, with the packaged weights

@@ -500,8 +500,7 @@ def open_driver(
     if kind == "pose": return Driver(*driving.prepare(animator, source.emb, config.motion, bool(progress)))
     if kind == "picture": return _still_driver(driving, animator, source, config, detector)
     if kind == "template":
-        whole = MotionTemplate.load(driving, animator.weights_hash)
-        return Driver(cut(whole, config.start, config.stop) if config.start or config.stop else whole, *how)
+        return Driver(open_template(driving, animator, None, config.start, config.stop), *how)
     part = dict(fps=config.fps, start=config.start, stop=config.stop)
     part |= dict(turn=video_turn(driving, detector, config.start))
     template, path = read_motion(driving, animator, **part, index=config.driving_face, batch=config.batch,

@@ -28,8 +28,8 @@ from .control import (FACTORS, POSE, ControlMap, aim, control_path, encoded, hea
                                load_control)
 from .faces import MESH_68, FaceMesh
 from .metrics import FaceIdentity, identity_similarity
-from .motion import Relative, motion_config
-from .render import EmbeddedFace, driving_field, sample
+from .motion import Relative, _field_of, motion_config
+from .render import EmbeddedFace, sample
 from .video import encode_image, to_uint8
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-007
@@ -50,8 +50,7 @@ class Puppet:
         self.motion = Relative(source, own, np.eye(2, 3), config.gain, config.still)
 
     def _flow(self, vec): # (F,D) → (1,2,h,w)
-        flow = self.model.driving.decode(torch.from_numpy(vec).to(self.emb.face.device))
-        return driving_field(flow, self.render.replace(flip=len(flow) == 2))
+        return _field_of(self.model, torch.from_numpy(vec).to(self.emb.face.device), self.render)
 
     @torch.inference_mode()
     def __call__(self,

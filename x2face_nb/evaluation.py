@@ -86,15 +86,18 @@ def _face_figures(of:list, truth:list, still:tuple, size:int, cross:bool) -> dic
     "Figures of landmarks and identity for one track: `of` generated, `truth` driving, `still` source."
     points, wanted = [p for p, _ in of], [q for q, _ in truth]
     seen = [(p, q) for p, q in zip(points, wanted) if q is not None]
-    mean = lambda xs: float(np.nanmean(xs)) if np.isfinite(xs).any() else np.nan
     akd = [keypoint_distance(p, q, size) for p, q in seen]
-    row = dict(akd=mean(akd), akd_face=mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
-               pose=mean([pose_error(p, q, size) for p, q in seen]), turn=turn_followed(points, wanted, size),
+    row = dict(akd=_mean(akd),
+               akd_face=_mean([a / face_size(q) * size / 256 for a, (_, q) in zip(akd, seen)]),
+               pose=_mean([pose_error(p, q, size) for p, q in seen]),
+               turn=turn_followed(points, wanted, size),
                mouth=mouth_correlation(points, wanted), eyes=eye_correlation(points, wanted))
-    if not cross: row |= dict(aed=mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
-    return row | dict(csim=mean([identity_similarity(v, still[1]) for _, v in of]),
+    if not cross: row |= dict(aed=_mean([identity_distance(v, u) for (_, v), (_, u) in zip(of, truth)]))
+    return row | dict(csim=_mean([identity_similarity(v, still[1]) for _, v in of]),
                       failures=float(np.mean([p is None for p, _ in seen])) if seen else np.nan,
                       unseen=float(np.mean([q is None for q in wanted])))
+
+def _mean(values): return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-008c
 def evaluate(
@@ -217,8 +220,6 @@ def _followed(film, gen, truth, still, measures) -> dict: # figures of one film
     row["csim"] = _mean([identity_similarity(v, still) for _, v in of])
     row["aed"] = _mean([identity_distance(v, u) for (_, v), (_, u) in zip(of[skip:], truth[skip:])])
     return {name: row[k] for k, name in _KEPT[film.name].items() }
-
-def _mean(values): return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-118
 def evaluate_motions(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOTION_RANGES', 'OVAL', 'LIDS', 'INNER_LIPS', 'UPPER_LIP', 'LOWER_LIP', 'LIP_CORNERS', 'BROWS', 'N_OVAL', 'OUTER',
            'INNER', 'EYES', 'VOID', 'TEETH', 'FACE', 'TRIANGLES', 'PART', 'TWICE', 'Motion', 'MotionRange',
-           'draw_motion', 'face_triangles', 'Lift', 'rotation', 'move', 'rasterise', 'backward_map', 'moved_photo',
-           'other_person', 'lifted_pair', 'LiftedPairs', 'draw_pairs', 'is_frontal']
+           'draw_motion', 'face_triangles', 'face_rings', 'Lift', 'rotation', 'move', 'rasterise', 'backward_map',
+           'moved_photo', 'other_person', 'lifted_pair', 'LiftedPairs', 'draw_pairs', 'is_frontal']
 
 # %% ../nbs/13_lift.ipynb #13-lift-002
 import warnings
@@ -143,18 +143,17 @@ def _surface() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 TRIANGLES, PART, TWICE = _surface()
 
 # %% ../nbs/13_lift.ipynb #13-lift-024
-def _rings(
+def face_rings(
     oval:np.ndarray, # (36,3)
     down:np.ndarray, # (3,) which way is down
-    width:float, # of the face
+    behind:np.ndarray, # (3,) how far behind the oval they are
 ) -> tuple[np.ndarray, np.ndarray]: # (72,3) inner and outer ring; (36,) which points are below, -1 to 1
     "The face's oval continued, further above the face than below."
     centre = oval.mean(0)
     out = oval - centre
     below = out @ down/np.linalg.norm(out, axis=1)
     share = (below*.5 + .5)[:, None]**2
-    depth = np.array([0, 0, .28*width])
-    rings = [centre + depth + out*(top + (low - top)*share) for top, low in ((1.42, 1.16), (2.1, 1.9))]
+    rings = [centre + behind + out*(top + (low - top)*share) for top, low in ((1.42, 1.16), (2.1, 1.9))]
     return np.concatenate(rings), below
 
 # %% ../nbs/13_lift.ipynb #13-lift-023
@@ -182,7 +181,7 @@ class Lift:
         width = max(np.linalg.norm((m[234] - m[454])[:2]), .6*height) # a turned face looks narrow
         dx, dy = (m[263] - m[33])[:2]/np.linalg.norm((m[263] - m[33])[:2])
         axes = np.array([[dx, dy, 0], [-dy, dx, 0], [0, 0, 1]])
-        rings, down = _rings(m[OVAL], axes[1], width)
+        rings, down = face_rings(m[OVAL], axes[1], np.array([0, 0, .28*width]))
         twice = m[TWICE] + [0, 0, .005*width]
         hair = .92*(1 - .7*down.clip(0)**2) # and neck, which stays behind
         follow = np.concatenate([np.ones(468), hair, np.zeros(N_OVAL), np.ones(len(TWICE))])

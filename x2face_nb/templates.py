@@ -161,4 +161,4 @@ def edited(
     if blend is not None: template = blended(template, blend, share)
     if mirror: template = mirrored(template)
     if then is not None: template = joined(template, then)
-    return template if loop == 1 else looped(template, loop)
+    return looped(template, loop)
