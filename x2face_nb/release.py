@@ -8,6 +8,7 @@ __all__ = ['RELEASED', 'release_key', 'read_release', 'load_release', 'convert_r
 # %% ../nbs/27_release.ipynb #27-release-002
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -45,7 +46,8 @@ _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, Looku
 def read_release(
     path:str|Path, # *.pth
 ) -> dict[str, Tensor]: # the model's tensors, named as in `X2Face`
-    "Read a released checkpoint without running code from it. Raises `X2FaceError` for any other file."
+    """Read a released checkpoint without running code from it, with a warning that names what is left out.
+    Raises `X2FaceError` for any other file."""
     if not Path(path).is_file(): raise X2FaceError(f"There is no file {path}; check its name and folder.")
     if zipfile.is_zipfile(path) and _unpacked(path) > 4 * Path(path).stat().st_size:
         raise X2FaceError(f"{path} is compressed, which no checkpoint of torch is; download it again.")
@@ -53,8 +55,10 @@ def read_release(
     except _UNREADABLE:
         raise X2FaceError(f"{path} is no checkpoint of tensors, or is damaged; download it again.") from None
     held = held.get("state_dict", held) if isinstance(held, dict) else {}
-    named = {release_key(k): v for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    return {k: v.float() for k, v in named.items() if k}
+    named = {k: release_key(k) for k, v in held.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if any(named.values()) and (others := [str(k) for k in held if not named.get(k)]):
+        warnings.warn(f"{path} also holds {', '.join(others)}, for which X2Face has no place; left out.")
+    return {new: held[k].float() for k, new in named.items() if new}
 
 # %% ../nbs/27_release.ipynb #27-release-009
 def load_release(
@@ -65,7 +69,9 @@ def load_release(
     ours = blueprint(RELEASED).state_dict()
     shapes = {k: v.shape for k, v in ours.items() if not k.endswith("num_batches_tracked")}
     if missing := set(shapes) - set(held):
-        raise X2FaceError(f"{path} is no X2Face release: {len(missing)} of {len(shapes)} tensors missing.")
+        names = f" ({', '.join(sorted(missing))})" if set(shapes) & set(held) else ""
+        raise X2FaceError(f"{path} is no X2Face release: {len(missing)} of {len(shapes)} tensors are "
+                          f"missing{names}.")
     if wrong := [k for k, s in shapes.items() if held[k].shape != s or not held[k].isfinite().all()]:
         raise X2FaceError(f"{path} is damaged: {wrong[0]} does not fit the paper's model.")
     model = X2Face(RELEASED)
