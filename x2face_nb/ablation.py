@@ -76,6 +76,7 @@ class Run(Config):
     steps:int=800 # optimiser steps
     batch_size:int=16 # pairs a step
     frame_size:int=64 # side of the frames in training
+    mesh:bool=False # landmarks of a face mesh in place of dlib's 68
     split:str="test" # the split that is measured
     eval_size:int=256 # side of the frames that are measured
     every:int=20 # each n-th frame is measured
@@ -119,7 +120,7 @@ class Run(Config):
             model=self.model_config(), steps=self.steps, batch_size=self.batch_size, seed=self.seed,
             frame_sizes=(self.frame_size,), frame_size_from=(0.,), warmup=min(100, self.steps // 10),
             terms=LOSSES[self.loss] | dict(landmarks=1.), landmark_until=.8,
-            val_every=often, save_every=often)
+            mesh=self.mesh, val_every=often, save_every=often)
 
 # %% ../nbs/42_ablation.ipynb #42-ablation-012
 STUDY = ("l1", "l1+ms-ssim") # the losses that the study compares

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOUTH_68', 'EYES_68', 'WHOLE', 'GIVEN', 'TERMS', 'photometric_loss', 'ms_ssim_window', 'ms_ssim_loss', 'read_grid',
            'points_loss', 'landmark_loss', 'face_shape', 'shape_loss', 'form_loss', 'parts_loss', 'optical_loss',
-           'agreement_loss', 'point_agreement_loss', 'lift_flow_loss', 'lift_agreement_loss', 'Term', 'term', 'needs',
-           'deep_sum', 'total_loss']
+           'agreement_loss', 'point_agreement_loss', 'lift_flow_loss', 'lift_agreement_loss', 'face_distance',
+           'identity_loss', 'other_identity_loss', 'Term', 'term', 'needs', 'deep_sum', 'total_loss']
 
 # %% ../nbs/30_losses.ipynb #30-losses-002
 import inspect
@@ -19,6 +19,7 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from .core import X2FaceError, unknown
+from .identity import CORNERS
 from .warp import compose, flow_to_grid, identity_grid, resize_flow, warp
 
 # %% ../nbs/30_losses.ipynb #30-losses-005
@@ -197,6 +198,50 @@ def lift_agreement_loss(
     "`agreement_loss` of lifted pairs."
     return agreement_loss(drive_flow, src_flow, exact)
 
+# %% ../nbs/30_losses.ipynb #30-losses-148b
+def face_distance(
+    identity:Callable, # (n,3,H,W) faces, (n,5,2) corners → (n,128), such as `IdentityNetwork`
+    gen:Tensor, # (B,3,H,W) in [0,1]
+    gen_points:Tensor, # (B,N≥68,2) landmarks; NaN if unknown
+    truth:Tensor, # (B,3,H,W) in [0,1], the person
+    truth_points:Tensor, # (B,N≥68,2) landmarks
+) -> Tensor: # scalar
+    "Mean distance of identity vectors. Gradients flow to `gen`."
+    here, there = gen_points[:, CORNERS], truth_points[:, CORNERS]
+    known = torch.cat([here, there], 1).isfinite().flatten(1).all(1)
+    if not known.any(): return 0. * gen.sum()
+    with torch.no_grad(): wanted = identity(truth[known], there[known])
+    return (identity(gen[known].float(), here[known]) - wanted).norm(dim=1).sum() / len(gen)
+
+# %% ../nbs/30_losses.ipynb #30-losses-148e
+def identity_loss(
+    gen:Tensor, # (B,3,H,W) generated frame in [0,1]
+    drv:Tensor, # (B,3,H,W) driving frame in [0,1]
+    drv_points:Tensor, # (B,N≥68,2) landmarks of the driving frame
+    identity:Callable, # see `face_distance`
+    every:int=4, # takes each n-th pair of the batch
+) -> Tensor: # scalar
+    "Distance between the generated face and the driving face of the same track (paper, section 3.2)."
+    gen, drv, at = gen[::every], drv[::every], drv_points[::every]
+    return face_distance(identity, gen, at, drv, at)
+
+# %% ../nbs/30_losses.ipynb #30-losses-148g
+def other_identity_loss(
+    srcs:Tensor, # (B,K,3,H,W) sources in [0,1]; the first one is used
+    embed_flow:Tensor, # (B,K,2,h,w) flow fields of the sources
+    drive_flow:Tensor, # (B,2,h,w) flow field of the driving frame
+    src_points:Tensor, # (B,K,N≥68,2) landmarks of the sources
+    drv_points:Tensor, # (B,N≥68,2) landmarks of the driving frame
+    identity:Callable, # see `face_distance`
+    every:int=4, # takes each n-th pair of the batch
+) -> Tensor: # scalar
+    "Distance between a source and what another pair's driving frame makes of it (paper, section 3.2)."
+    of = torch.arange(0, len(srcs), every)
+    by, src = (of + (every + 1) // 2) % len(srcs), srcs[of, 0]
+    def grid(flow): return flow_to_grid(resize_flow(flow, src.shape[-2:]))
+    gen = warp(warp(src, grid(embed_flow[of, 0]), "border"), grid(drive_flow[by]), "border")
+    return face_distance(identity, gen, drv_points[by], src, src_points[of, 0])
+
 # %% ../nbs/30_losses.ipynb #30-losses-151
 GIVEN = { # argument of a term → what a run must prepare for it, or None
     "gen": None, # (B,3,H,W) generated frame; such a term is computed for every deep-supervision head
@@ -208,6 +253,7 @@ GIVEN = { # argument of a term → what a run must prepare for it, or None
     "canonical": "points", "mean_shape": "points", "point_weight": "points", # (N,2), (68,2), (N,)
     "optical": "optical", # (B,K,2,H,W) optical flow from driving frame to sources
     "exact": "lifted", # (B,K,2,H,W) the same of lifted pairs, exactly
+    "identity": "identity", # the network that turns faces into vectors, see `face_distance`
     "seen": None, # (B,1,H,W) which pixels of lifted pairs count, or None
 }
 
@@ -253,6 +299,8 @@ TERMS = {
     "point_agreement": Term(point_agreement_loss),
     "lift_flow": Term(lift_flow_loss),
     "lift_agreement": Term(lift_agreement_loss),
+    "identity": Term(identity_loss),
+    "other_identity": Term(other_identity_loss),
 }
 
 # %% ../nbs/30_losses.ipynb #30-losses-156
@@ -266,7 +314,7 @@ def term(
 # %% ../nbs/30_losses.ipynb #30-losses-156a
 def needs(
     names:list[str], # rows of `TERMS`
-) -> set[str]: # of "points", "optical", "sources", "readout"
+) -> set[str]: # of "points", "optical", "sources", "readout", "lifted", "identity"
     "What a run must prepare for these terms."
     return {GIVEN[a] for n in names for a in term(n).args} - {None}
 

@@ -38,6 +38,7 @@ from .core import (Config, X2FaceError, cache_dir, load_tensors, machine, parse_
                             read_log, save_tensors, seed_everything, write_text)
 from .data import Frames, PairBatches, Track, read_tracks, track_landmarks
 from .faces import FLIP_68, N_MESH, mirror_order
+from .identity import IdentityNetwork
 from .lift import MOTION_RANGES, LiftedPairs, draw_pairs
 from .shards import ShardPairs, Shards, is_sharded, unpack_tracks
 from .losses import MOUTH_68, TERMS, face_shape, needs, term, total_loss
@@ -631,6 +632,8 @@ class _Build:
         if accelerator.num_processes > 1: share_norms(self.trained)
         optimizer = make_optimizer(cfg, self.trained.parameters())
         self.wrapped, self.optimizer = accelerator.prepare(self.trained, optimizer)
+        if "identity" in needs(cfg.terms):
+            self.given["identity"] = IdentityNetwork(self.precision == "bf16").to(accelerator.device)
 
     def _resume(self):
         self.step, self.seconds, self.should_stop = 0, 0., 0
