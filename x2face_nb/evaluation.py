@@ -21,10 +21,10 @@ from .core import X2FaceError
 from .data import Frames
 from .faces import FaceLandmarks, FaceMesh
 from .lift import Lift, draw_motion, is_frontal, moved_photo
-from .metrics import (FaceIdentity, eye_correlation, eye_opening, face_size, flicker,
-                               identity_distance, identity_similarity, keypoint_distance, l1,
-                               mouth_correlation, mouth_opening, ms_ssim, opening_followed, pose_error, psnr,
-                               ssim, turn_followed)
+from .metrics import (FaceIdentity, PerceptualDistance, eye_correlation, eye_opening, face_size,
+                               flicker, identity_distance, identity_similarity, keypoint_distance, l1,
+                               mouth_correlation, mouth_opening, ms_ssim, opening_followed, pose_error,
+                               psnr, ssim, turn_followed)
 from .motion import MOTIONS, MotionConfig, perform, record
 from .render import OFFLINE, RENDERINGS, embed, generate
 from .video import to_tensor, to_uint8
@@ -112,6 +112,7 @@ def evaluate(
 ) -> pd.DataFrame: # a row a track and method
     "Figures of a model and of the baselines. Raises `X2FaceError` if cross-identity has only one identity."
     measures, was_training = _measures() if landmarks else None, model.training
+    perceived = PerceptualDistance() if measures and not cross else None
     model.eval()
     device, rows, size = next(model.parameters()).device, [], frames.size
     pairs = cross_pairs(frames.tracks) if cross else [(t, t) for t in range(len(frames.tracks))]
@@ -137,6 +138,9 @@ def evaluate(
             if not cross:
                 row |= {f.__name__: f(gen, drv).mean().item() for f in (l1, psnr, ssim, ms_ssim)}
                 row |= dict(flicker=flicker(gen, gen_after, drv, drv_after).mean().item())
+            if perceived:
+                seen = torch.cat([perceived(a, b) for a, b in zip(gen.split(16), drv.split(16))])
+                row |= dict(stlpips=seen.mean().item())
             if measures:
                 of = [still] * len(gen) if method in BASELINES else _of_faces(to_uint8(gen), measures)
                 row |= _face_figures(of, truth, still, size, cross)
@@ -255,6 +259,7 @@ FIGURES = {  # figure → how it is called, and its decimals
     "psnr": ("PSNR ↑ (dB)", 2),
     "ssim": ("SSIM ↑", 4),
     "ms_ssim": ("MS-SSIM ↑", 4),
+    "stlpips": ("ST-LPIPS ↓", 4),
     "akd": ("AKD ↓ (px at 256)", 2),
     "akd_face": ("AKD ÷ face size ↓", 4),
     "pose": ("pose error ↓ (°)", 2),
