@@ -92,11 +92,12 @@ release: .venv/.dev ## after new weights, DATA=FOLDER: maps, gallery, evaluation
 	$(call NOTEBOOK,motion,test) -p split test -p every 10
 	$(call NOTEBOOK,trust,val) -p every 40
 	$(call NOTEBOOK,control,control) -p fit False -p sources 6
+	$(call NOTEBOOK,audio,control)
 	$(BIN)/papermill nbs/experiments/release.ipynb - -p write True > /dev/null
 	cd nbs/experiments && ../../$(BIN)/jupyter nbconvert --to notebook --execute --inplace release.ipynb summary.ipynb ../index.ipynb
 	$(MAKE) readme pictures
 
-pictures: .venv/.dev ## make the animated picture of README and those of the demos again, with the packaged weights
+pictures: .venv/.dev ## make the films of README and lessons and the pictures of the demos again, with the packaged weights
 	$(BIN)/python tools/pictures.py
 	$(BIN)/python tools/browser.py
 

@@ -92,7 +92,7 @@ def world(tmp_path_factory):
     save_model(model, w / "w.safetensors")
     data = (w / "w.safetensors").read_bytes()
     (w / "cut-short.safetensors").write_bytes(data[:len(data) // 2])
-    torch.save(model.state_dict(), w / "pickle.safetensors")
+    for name in ("pickle.safetensors", "checkpoint.pth"): torch.save(model.state_dict(), w / name)
     save_file({"a": torch.zeros(2)}, w / "foreign.safetensors")
     x = torch.zeros(1, 3, 16, 16)
     EmbeddedFace(x, x.clone(), torch.zeros(1, 2, 4, 4), RENDERINGS["flip"].preparation).save(w / "other.safetensors", "0" * 16)
@@ -190,6 +190,7 @@ def test_bad_source(x2face, what, source, words): refused(x2face(*animate(source
 @pytest.mark.parametrize("what, weights, words", [
     ("weights that are a picture", "@face.png", "not a safetensors file"),
     ("weights that are a pickle", "@pickle.safetensors", "not a safetensors file"),
+    ("weights that are a checkpoint of torch", "@checkpoint.pth", "x2face convert"),
     ("weights that were cut short", "@cut-short.safetensors", "damaged"),
     ("weights of another program", "@foreign.safetensors", "no weights of this package"),
 ])
@@ -389,6 +390,7 @@ def test_info(x2face):
     e = x2face("info")
     done(e)
     assert "torch" in e.out and "cache" in e.out
+    refused(x2face("info", "@checkpoint.pth", what="`info` on a checkpoint of torch"), "x2face convert")
     refused(x2face("info", "@foreign.safetensors", what="`info` on tensors of another program"), "neither weights nor")
 
 

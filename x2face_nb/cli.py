@@ -848,7 +848,7 @@ def describe(
     from x2face_nb.video import is_image, probe, read_image
     path = Path(path)
     if path.is_dir(): return _folder_facts(path)
-    if path.suffix == ".safetensors": return _tensor_facts(path)
+    if path.suffix.lower() in (".safetensors", ".pth", ".pt"): return _tensor_facts(path)
     if is_image(path):
         h, w = read_image(path).shape[:2]
         return dict(kind="picture", size=f"{w}×{h}", **_origin(path))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POSE', 'FACTORS', 'head_angles', 'face_factors', 'ControlMap', 'fit_control', 'control_path', 'save_control',
-           'load_control', 'Measured', 'measure_frames', 'encoded', 'fit_tracks', 'PoseCurve', 'sweep', 'read_pose',
+           'load_control', 'encoded', 'Measured', 'measure_frames', 'fit_tracks', 'PoseCurve', 'sweep', 'read_pose',
            'still_template', 'reached', 'Aim', 'aim', 'turned', 'Prepared', 'PoseDriver']
 
 # %% ../nbs/51_control.ipynb #51-control-002
@@ -31,6 +31,11 @@ from .x2face import X2Face, fused, load_model, pretrained_path
 # %% ../nbs/51_control.ipynb #51-control-007
 POSE = "yaw", "pitch", "roll"
 
+def _angles(turn): # (3,3) rotation → (3,) degrees
+    yaw, pitch = math.atan2(turn[2, 0], turn[2, 2]), math.asin(np.clip(turn[2, 1], -1, 1))
+    return np.degrees([yaw, pitch, math.atan2(-turn[0, 1], turn[1, 1])])
+
+# %% ../nbs/51_control.ipynb #51-control-307
 def head_angles(
     points:np.ndarray, # (468,3) mesh, as `FaceMesh.points3d` gives
 ) -> np.ndarray: # (3,) yaw, pitch, roll in degrees
@@ -42,23 +47,20 @@ def head_angles(
     y = unit(y - (y @ x) * x)
     return _angles(np.stack([x, y, np.cross(x, y)], 1))
 
-def _angles(turn): # (3,3) rotation → (3,) degrees
-    yaw, pitch = math.atan2(turn[2, 0], turn[2, 2]), math.asin(np.clip(turn[2, 1], -1, 1))
-    return np.degrees([yaw, pitch, math.atan2(-turn[0, 1], turn[1, 1])])
-
 # %% ../nbs/51_control.ipynb #51-control-011
 FACTORS = { # name → unit; whether a mirror image has the opposite sign
     "yaw": ("°", True), "pitch": ("°", False), "roll": ("°", True),
     "x": ("sides of the crop", True), "y": ("sides of the crop", False), "size": ("log", False),
     "mouth": ("gap ÷ eyes", False), "smile": ("rise of corners ÷ eyes", False),
-    "brow": ("height ÷ eyes", False),
+    "brow": ("height ÷ eyes", False), "lips": ("width ÷ eyes", False),
 }
 _MIRRORED = np.array([-1. if odd else 1. for _, odd in FACTORS.values()])
 
+# %% ../nbs/51_control.ipynb #51-control-311
 def face_factors(
     points:np.ndarray, # (468,3) mesh in pixels
     size:int, # side of the crop, pixels
-) -> np.ndarray: # (9,) in the order of `FACTORS`
+) -> np.ndarray: # (10,) in the order of `FACTORS`
     "What the map knows about a face."
     p, length = np.float64(points), lambda v: np.linalg.norm(v, axis=-1)
     eyes, down = length(p[33] - p[263]), p[152] - p[10]
@@ -66,18 +68,17 @@ def face_factors(
     large = math.log(np.sqrt(((p - p.mean(0))**2).sum(1).mean()) / size)
     smile = (p[[13, 14]].mean(0) - p[[61, 291]].mean(0)) @ down / length(down)
     brow = length(p[[105, 334]] - p[[159, 386]]).mean()
-    return np.array([*head_angles(p), x, y, large, mouth_gap(p), smile / eyes, brow / eyes])
+    lips = length(p[61] - p[291])
+    return np.array([*head_angles(p), x, y, large, mouth_gap(p), smile / eyes, brow / eyes, lips / eyes])
 
 # %% ../nbs/51_control.ipynb #51-control-014
-_FORMAT = "control-1"
-
 @dataclass(frozen=True, eq=False)
 class ControlMap:
     "Linear maps between driving vectors and `FACTORS`."
-    write:np.ndarray # (9,D) float32, what a unit of each factor adds to a driving vector
-    read:np.ndarray # (D,9) float32, what a driving vector says of each
-    bias:np.ndarray # (9,) float32
-    spread:np.ndarray # (9,) float32, standard deviation of each factor over the frames it was fitted on
+    write:np.ndarray # (10,D) float32, what a unit of each factor adds to a driving vector
+    read:np.ndarray # (D,10) float32, what a driving vector says of each
+    bias:np.ndarray # (10,) float32
+    spread:np.ndarray # (10,) float32, standard deviation of each factor over the frames it was fitted on
     weights:str # hash of the weights it belongs to
 
     def moved(self,
@@ -96,14 +97,14 @@ class ControlMap:
 
     def factors(self,
         vecs:np.ndarray, # (N,F,D) driving vectors
-    ) -> np.ndarray: # (N,9) in the order of `FACTORS`
+    ) -> np.ndarray: # (N,10) in the order of `FACTORS`
         "What driving vectors say of each factor, with their mirror images averaged."
         seen = vecs @ self.read + self.bias
-        return (seen * np.stack([np.ones(9), _MIRRORED])[:vecs.shape[1]]).mean(1)
+        return (seen * np.stack([np.ones_like(_MIRRORED), _MIRRORED])[:vecs.shape[1]]).mean(1)
 
 # %% ../nbs/51_control.ipynb #51-control-015
 def fit_control(
-    factors:np.ndarray, # (N,9) `face_factors` of frames
+    factors:np.ndarray, # (N,10) `face_factors` of frames
     vecs:np.ndarray, # (N,2,D) driving vectors of the frames and of their mirror images
     weights:str, # hash of the weights that made them
     ridge:float=1e-2, # of reading, relative to the vectors' mean variance
@@ -127,6 +128,9 @@ def control_path(
     "Where the control map of a weights file lies."
     return Path(weights).with_name(f"{Path(weights).stem}-control.safetensors")
 
+# %% ../nbs/51_control.ipynb #51-control-219
+_FORMAT = "control-1"
+
 def save_control(
     control:ControlMap, # any map
     path:str|Path, # *.safetensors
@@ -135,6 +139,7 @@ def save_control(
     kept = {k: torch.from_numpy(v) for k, v in vars(control).items() if isinstance(v, np.ndarray)}
     return save_tensors(path, kept, dict(format=_FORMAT, weights=control.weights, factors=" ".join(FACTORS)))
 
+# %% ../nbs/51_control.ipynb #51-control-419
 def load_control(
     path:str|Path, # as `control_path` says
     weights:str, # hash of the weights that it is used with
@@ -154,12 +159,23 @@ def load_control(
     return ControlMap(**kept, weights=weights)
 
 # %% ../nbs/51_control.ipynb #51-control-022
+@torch.inference_mode()
+def encoded(
+    model:X2Face, # in evaluation mode
+    img:np.ndarray, # (S,S,3) uint8 RGB driving crop
+) -> np.ndarray: # (2,D) float32
+    "Driving vectors of a crop and of its mirror image."
+    x = to_tensor(img[None]).to(next(model.parameters()).device)
+    return model.driving.encode(torch.cat([x, x.flip(-1)])).float().cpu().numpy()
+
+# %% ../nbs/51_control.ipynb #51-control-222
 class Measured(NamedTuple):
     "Frames of tracks, as `fit_control` requires them."
     track:np.ndarray # (N,) number of the track
-    factors:np.ndarray # (N,9) `face_factors`
+    factors:np.ndarray # (N,10) `face_factors`
     vecs:np.ndarray # (N,2,D) driving vectors of the frames and of their mirror images
 
+# %% ../nbs/51_control.ipynb #51-control-322
 @torch.inference_mode()
 def measure_frames(
     model:X2Face, # in evaluation mode
@@ -177,15 +193,6 @@ def measure_frames(
             rows.append((k, face_factors(points, frames.size), vecs))
     if not rows: raise X2FaceError("No face was found in the tracks; a control map requires tracks of faces.")
     return Measured(*map(np.array, zip(*rows)))
-
-@torch.inference_mode()
-def encoded(
-    model:X2Face, # in evaluation mode
-    img:np.ndarray, # (S,S,3) uint8 RGB driving crop
-) -> np.ndarray: # (2,D) float32
-    "Driving vectors of a crop and of its mirror image."
-    x = to_tensor(img[None]).to(next(model.parameters()).device)
-    return model.driving.encode(torch.cat([x, x.flip(-1)])).float().cpu().numpy()
 
 # %% ../nbs/51_control.ipynb #51-control-023
 def fit_tracks(
@@ -215,6 +222,7 @@ class PoseCurve:
         "Angles at other times, linear between its own, constant beyond its ends."
         return np.stack([np.interp(times, self.times, a) for a in self.angles.T], 1)
 
+# %% ../nbs/51_control.ipynb #51-control-225
 _MOST = 45. # degrees
 
 def _checked(angles):
@@ -295,6 +303,7 @@ def _turned(animator, emb, control, angles, size, motion):
                    _exact(animator, motion), 0.)
     return list(made)[1:]
 
+# %% ../nbs/51_control.ipynb #51-control-131
 def reached(
     gens:list, # (S,S,3) uint8 RGB generated frames
     img:np.ndarray, # (S,S,3) uint8 RGB photograph
@@ -318,6 +327,7 @@ class Aim(NamedTuple):
         each = zip(np.asarray(angles).T, self.got, self.asked)
         return np.stack([np.interp(w, g, a) for w, g, a in each], 1)
 
+# %% ../nbs/51_control.ipynb #51-control-233
 _TRIED = np.array([-40., -20., 20., 40.])
 
 def aim(
@@ -355,6 +365,59 @@ def turned(
     aimed = aimed or aim(animator, emb, control, motion)
     return _turned(animator, emb, control, aimed(angles), size, motion)
 
+# %% ../nbs/51_control.ipynb #51-control-041
+def _is_csv(pose): return isinstance(pose, (str, Path)) and Path(pose).suffix.lower() == ".csv"
+
+def _template(driving, animator, progress):
+    if is_template(driving): return MotionTemplate.load(driving, animator.weights_hash)
+    return read_motion(driving, animator, progress=progress)[0]
+
+def _curve(pose, animator, progress): # of a curve, a CSV file, or a driver's head
+    if isinstance(pose, PoseCurve): return pose
+    if _is_csv(pose): return read_pose(pose)
+    template = _template(pose, animator, progress)
+    return PoseCurve(template.times, _turns(smoothed(template)[1]).clip(-_MOST, _MOST))
+
+# %% ../nbs/51_control.ipynb #51-control-141
+def _turns(marks): # (N,68,3) → (N,3) degrees from the pose that a driver has most of the time
+    turns = [similarity(np.float64(marks[0, STABLE]), np.float64(m[STABLE]))[:, :3] for m in marks]
+    seen = np.array([_angles(t / np.cbrt(np.linalg.det(t))) for t in turns])
+    return seen - np.median(seen, 0)
+
+def _rotated(marks, angles): # (N,68,3) landmarks, turned about a point within the head
+    pivot = marks[:, STABLE].mean(1, keepdims=True) + [0, 0, .1]
+    turns = np.stack([rotation(*a) for a in angles])
+    return (marks - pivot) @ turns.swapaxes(1, 2) + pivot
+
+# %% ../nbs/51_control.ipynb #51-control-341
+def _alone(animator, emb, control, curve, config, fps): # a still face that turns
+    times = np.arange(1 + round(curve.times[-1] * fps)) / fps
+    angles = aim(animator, emb, control, config)(curve.at(times))
+    template = still_template(animator, emb, control, times, angles, fps)
+    return Prepared(template, _exact(animator, config), 0., 1, None)
+
+def _led(template, near, vec, marks): # with its frame `near` in front, unturned, as the reference
+    first = {k: v[near:near + 1] for k, v in vars(template).items() if isinstance(v, np.ndarray)}
+    first |= dict(vecs=vec[None], points=np.float32(marks)[None], times=np.zeros(1))
+    later = dict(times=template.times + 1 / template.fps)
+    return replace(template, **{k: np.concatenate([v, later.get(k, getattr(template, k))])
+                                for k, v in first.items()})
+
+# %% ../nbs/51_control.ipynb #51-control-441
+def _added(animator, emb, control, curve, config, template, replaces, sound): # turns added to a driver's
+    vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
+    angles, turns = curve.at(template.times), replaces * _turns(marks)
+    if not (config.relative and config.head):
+        vecs = control.moved(vecs, **dict(zip(POSE, (angles - turns).T)))
+    told = replace(template, vecs=np.float32(vecs), points=np.float32(_rotated(marks, angles - turns)))
+    config = config.replace(smooth=False)
+    if not config.relative or template.shot[-1] > 0: return Prepared(told, config, None, 0, sound)
+    points = FaceReader(follow=False)(to_uint8(emb.sampled(animator.rendering)[0][0]))
+    if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
+    near = reference_frames(template, points)[int(template.shot[0])]
+    rest = _rotated(marks[near:near + 1], -turns[near:near + 1])
+    return Prepared(_led(told, near, template.vecs[near], rest[0]), config, 0., 1, sound)
+
 # %% ../nbs/51_control.ipynb #51-control-039
 class Prepared(NamedTuple):
     "What `animate` follows."
@@ -386,57 +449,12 @@ class PoseDriver:
         "Make the template. Raises `X2FaceError` for anything that cannot be read."
         control = self.control or load_control(control_path(animator.weights), animator.weights_hash)
         config = motion_config(motion, animator.rendering)
-        curve = self._curve(animator, progress)
-        if self.driving is not None: return self._added(animator, emb, control, curve, config, progress)
-        steps = np.diff(curve.times)
-        fps = self.fps if _is_csv(self.pose) or not len(steps) else 1 / np.median(steps)
-        times = np.arange(1 + round(curve.times[-1] * fps)) / fps
-        angles = aim(animator, emb, control, config)(curve.at(times))
-        template = still_template(animator, emb, control, times, angles, fps)
-        return Prepared(template, _exact(animator, config), 0., 1, None)
-
-    def _curve(self, animator, progress):
-        if isinstance(self.pose, PoseCurve): return self.pose
-        if _is_csv(self.pose): return read_pose(self.pose)
-        template = _template(self.pose, animator, progress)
-        return PoseCurve(template.times, _turns(smoothed(template)[1]).clip(-_MOST, _MOST))
-
-    def _added(self, animator, emb, control, curve, config, progress):
+        curve = _curve(self.pose, animator, progress)
+        if self.driving is None: return _alone(animator, emb, control, curve, config, self._rate(curve))
         template = _template(self.driving, animator, progress)
-        vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
-        angles, turns = curve.at(template.times), self.replace * _turns(marks)
-        if not (config.relative and config.head):
-            vecs = control.moved(vecs, **dict(zip(POSE, (angles - turns).T)))
         sound = None if is_template(self.driving) else Path(self.driving)
-        told = replace(template, vecs=np.float32(vecs), points=np.float32(_rotated(marks, angles - turns)))
-        config = config.replace(smooth=False)
-        if not config.relative or template.shot[-1] > 0: return Prepared(told, config, None, 0, sound)
-        points = FaceReader(follow=False)(to_uint8(emb.sampled(animator.rendering)[0][0]))
-        if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
-        near = reference_frames(template, points)[int(template.shot[0])]
-        rest = _rotated(marks[near:near + 1], -turns[near:near + 1])
-        return Prepared(_led(told, near, template.vecs[near], rest[0]), config, 0., 1, sound)
+        return _added(animator, emb, control, curve, config, template, self.replace, sound)
 
-# %% ../nbs/51_control.ipynb #51-control-041
-def _is_csv(pose): return isinstance(pose, (str, Path)) and Path(pose).suffix.lower() == ".csv"
-
-def _turns(marks): # (N,68,3) → (N,3) degrees from the pose that a driver has most of the time
-    turns = [similarity(np.float64(marks[0, STABLE]), np.float64(m[STABLE]))[:, :3] for m in marks]
-    seen = np.array([_angles(t / np.cbrt(np.linalg.det(t))) for t in turns])
-    return seen - np.median(seen, 0)
-
-def _template(driving, animator, progress):
-    if is_template(driving): return MotionTemplate.load(driving, animator.weights_hash)
-    return read_motion(driving, animator, progress=progress)[0]
-
-def _led(template, near, vec, marks): # with its frame `near` in front, unturned, as the reference
-    first = {k: v[near:near + 1] for k, v in vars(template).items() if isinstance(v, np.ndarray)}
-    first |= dict(vecs=vec[None], points=np.float32(marks)[None], times=np.zeros(1))
-    later = dict(times=template.times + 1 / template.fps)
-    return replace(template, **{k: np.concatenate([v, later.get(k, getattr(template, k))])
-                                for k, v in first.items()})
-
-def _rotated(marks, angles): # (N,68,3) landmarks, turned about a point within the head
-    pivot = marks[:, STABLE].mean(1, keepdims=True) + [0, 0, .1]
-    turns = np.stack([rotation(*a) for a in angles])
-    return (marks - pivot) @ turns.swapaxes(1, 2) + pivot
+    def _rate(self, curve): # frames a second of a curve; a CSV file's rows may be far apart
+        steps = np.diff(curve.times)
+        return self.fps if _is_csv(self.pose) or not len(steps) else 1 / np.median(steps)

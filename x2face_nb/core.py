@@ -480,6 +480,9 @@ def _opened_tensors(
     except X2FaceError: raise
     except FileNotFoundError: raise missing_file(path) from None
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as e:
+        if Path(path).suffix.lower() in (".pth", ".pt"):
+            raise X2FaceError(f"{path} is no safetensors file; if it is a checkpoint of the paper's authors, "
+                              f"convert it: x2face convert {path} -o paper.safetensors.") from None
         why = getattr(e, "strerror", None) or str(e)[:200]
         raise X2FaceError(f"{path} is not a safetensors file or is damaged ({why}).") from None
 

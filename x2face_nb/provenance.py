@@ -35,6 +35,13 @@ def read_comment(
         return next((v for k, v in f.metadata.items() if k.lower() == "comment"), "")
 
 # %% ../nbs/59_provenance.ipynb #59-provenance-010
+def _found(low, plate, h): # how well a plate, scaled to a height, fits somewhere in a strip
+    plate = cv2.cvtColor(plate, cv2.COLOR_RGB2GRAY)
+    plate = cv2.resize(plate, (round(h * plate.shape[1] / len(plate)), h), interpolation=cv2.INTER_AREA)
+    if plate.shape[1] > low.shape[1] or h > len(low): return 0.
+    return float(cv2.matchTemplate(low, plate, cv2.TM_CCOEFF_NORMED).max())
+
+# %% ../nbs/59_provenance.ipynb #59-provenance-210
 LIKE = .6 # correlation with the mark's picture from which on it is recognised
 
 def is_marked(
@@ -43,21 +50,10 @@ def is_marked(
     "Whether a frame carries the word at its bottom."
     most = max(10, len(img) // 12)
     low = cv2.cvtColor(img[-round(1.2 * most):], cv2.COLOR_RGB2GRAY)
-    return any(_found(low, _plate(most), h) for h in range(most, max(7, round(.75 * most)) - 1, -1))
-
-def _found(low, plate, h): # a plate, scaled to a height
-    plate = cv2.cvtColor(plate, cv2.COLOR_RGB2GRAY)
-    plate = cv2.resize(plate, (round(h * plate.shape[1] / len(plate)), h), interpolation=cv2.INTER_AREA)
-    if plate.shape[1] > low.shape[1] or h > len(low): return False
-    return cv2.matchTemplate(low, plate, cv2.TM_CCOEFF_NORMED).max() > LIKE
+    heights = range(most, max(7, round(.75 * most)) - 1, -1)
+    return any(_found(low, _plate(most), h) > LIKE for h in heights)
 
 # %% ../nbs/59_provenance.ipynb #59-provenance-013
-def _c2pa():
-    require_extra("c2pa", "c2pa", "cryptography")
-    return importlib.import_module("c2pa")
-
-_AI = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-
 def _algorithm(key:bytes): # name of C2PA for a PEM key
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     try: kind = load_pem_private_key(key, None)
@@ -67,12 +63,26 @@ def _algorithm(key:bytes): # name of C2PA for a PEM key
     if hasattr(kind, "curve"): return curves.get(kind.curve.name, b"es256")
     return b"ps256" if hasattr(kind, "private_numbers") else b"ed25519"
 
+# %% ../nbs/59_provenance.ipynb #59-provenance-213
+def _c2pa():
+    require_extra("c2pa", "c2pa", "cryptography")
+    return importlib.import_module("c2pa")
+
+_AI = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+
+def _manifest(name): # what is signed of a file
+    made = dict(label="c2pa.actions", data=dict(actions=[dict(action="c2pa.created", digitalSourceType=_AI)]))
+    return dict(title=name, claim_generator_info=[dict(name="x2face_nb", version=__version__)],
+                assertions=[made])
+
+# %% ../nbs/59_provenance.ipynb #59-provenance-014
 def _read(path): # bytes of a PEM file
     try: return Path(path).read_bytes()
     except OSError as e:
         raise X2FaceError(f"{path} cannot be read ({e.strerror}); give a PEM file.") from None
 
-# %% ../nbs/59_provenance.ipynb #59-provenance-014
+_MIMES = {".jpg": "image/jpeg", ".mp4": "video/mp4", ".mov": "video/quicktime"}
+
 def sign(
     path:str|Path, # picture or video; replaced by itself with credentials
     certificate:str|Path, # PEM file: your certificate, then those of who issued it
@@ -80,23 +90,20 @@ def sign(
 ) -> Path:
     "Add content credentials to a file. Raises `X2FaceError` if file, certificate or key cannot be used."
     c2pa, path, secret = _c2pa(), Path(path), _read(key)
-    manifest = dict(title=path.name, claim_generator_info=[dict(name="x2face_nb", version=__version__)],
-                    assertions=[dict(label="c2pa.actions", data=dict(actions=[
-                        dict(action="c2pa.created", digitalSourceType=_AI)]))])
     if not path.is_file(): raise X2FaceError(f"There is no file {path} to sign.")
+    suffix, manifest = path.suffix.lower(), json.dumps(_manifest(path.name))
     try:
         how = c2pa.C2paSignerInfo(_algorithm(secret), _read(certificate), secret, None)
-        with c2pa.Signer.from_info(how) as signer, c2pa.Builder(json.dumps(manifest)) as builder:
+        with c2pa.Signer.from_info(how) as signer, c2pa.Builder(manifest) as builder:
             with atomic_write(path) as out, open(path, "rb") as f, open(out, "w+b") as to:
-                builder.sign(signer, _mime(path), f, to)
+                builder.sign(signer, _MIMES.get(suffix, f"image/{suffix[1:]}"), f, to)
     except (c2pa.C2paError, ValueError) as e:
         raise X2FaceError(f"{path} cannot be signed ({' '.join(str(e).split())}).") from None
     return path
 
-def _mime(path): return {".jpg": "image/jpeg", ".mp4": "video/mp4", ".mov": "video/quicktime"}.get(
-    path.suffix.lower(), f"image/{path.suffix.lower().lstrip('.')}")
-
 # %% ../nbs/59_provenance.ipynb #59-provenance-018
+_STATES = {"Valid": "intact, from an issuer this machine does not know", "Trusted": "intact and trusted"}
+
 def credentials(
     path:str|Path, # picture or video
 ) -> str: # "" where there are none
@@ -111,8 +118,7 @@ def credentials(
     manifest = found["manifests"][found["active_manifest"]]
     maker = (manifest.get("claim_generator_info") or [{}])[0].get("name", "unknown")
     signer = manifest.get("signature_info", {}).get("issuer", "unknown")
-    said = {"Valid": "intact, from an issuer this machine does not know", "Trusted": "intact and trusted"}
-    return f"made by {maker}, signed by {signer}, {said.get(state, 'broken: changed after it was signed')}"
+    return f"made by {maker}, signed by {signer}, {_STATES.get(state, 'broken: changed after it was signed')}"
 
 # %% ../nbs/59_provenance.ipynb #59-provenance-021
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Provenance:
         if self.marked: return "carries the mark of x2face_nb; its metadata were removed"
         return "no sign of x2face_nb, which does not prove that it is a recording"
 
+# %% ../nbs/59_provenance.ipynb #59-provenance-221
 def provenance(
     path:str|Path, # picture, video, or folder of pictures
 ) -> Provenance:

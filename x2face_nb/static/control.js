@@ -1,5 +1,6 @@
-// Control panel: sliders that turn a face, and an embedded face to paint on. State lives in the kernel; this draws it.
+// Control panel: sliders that turn a face, an embedded face to paint on, a voice to say. State lives in the kernel; this draws it.
 const SIDE = 256; // of the layer, pixels
+const MOST = 8e6; // bytes of a sound
 
 function make(tag, { testid, ...props } = {}, ...children) {
   const node = Object.assign(document.createElement(tag), props);
@@ -47,7 +48,7 @@ function render({ model, el }) {
     Object.assign(pen, { strokeStyle: colour.value, lineWidth: +width.value, lineCap: "round" });
     pen.beginPath();
     pen.moveTo(...from);
-    pen.lineTo(...to);
+    pen.lineTo(to[0] + 0.01, to[1]); // a line without length leaves no dot
     pen.stroke();
   };
   let last = null;
@@ -65,8 +66,25 @@ function render({ model, el }) {
     } catch { status.textContent = "This file is not a picture that the browser can read; choose a PNG."; }
     file.value = "";
   });
+  // a sound that the portrait says, and the film of it
+  const voice = make("input", { type: "file", accept: "audio/*,video/*", hidden: true, testid: "sound" });
+  const speak = make("button", { className: "x2face-button", textContent: "Let it speak…", testid: "speak", onclick: () => voice.click() });
+  speak.hidden = !model.get("speaks");
+  voice.addEventListener("change", async () => {
+    const [chosen] = voice.files;
+    if (chosen?.size > MOST) status.textContent = `This sound is larger than ${MOST / 1e6} MB; choose a shorter one.`;
+    else if (chosen) set({ sound: new DataView(await chosen.arrayBuffer()) });
+    voice.value = "";
+  });
+  const film = make("video", { controls: true, hidden: true, className: "x2face-film", testid: "film" });
+  const showFilm = () => {
+    film.hidden = !model.get("film")?.byteLength;
+    if (film.hidden) return;
+    if (urls.film) URL.revokeObjectURL(urls.film);
+    film.src = urls.film = URL.createObjectURL(new Blob([model.get("film")], { type: "video/mp4" }));
+  };
   const tools = make("div", { className: "x2face-switches" }, make("label", { className: "x2face-switch" }, "Colour ", colour),
-    make("label", { className: "x2face-switch" }, "Brush ", width), paste, file, clear);
+    make("label", { className: "x2face-switch" }, "Brush ", width), paste, file, clear, speak, voice);
 
   // sliders
   const status = make("div", { className: "x2face-says", testid: "status" });
@@ -84,8 +102,10 @@ function render({ model, el }) {
   const showAmounts = () => model.get("amounts").forEach((a, i) => { ranges[i][0].value = a; outputs[i].textContent = String(a); });
   const directions = make("div", { className: "x2face-directions" }, ...ranges.map(([, node]) => node));
 
-  el.append(make("div", { className: "x2face-explorer", testid: "root" }, row, tools, status, directions, reset));
+  el.append(make("div", { className: "x2face-explorer", testid: "root" }, row, tools, status, film, directions, reset));
   for (const name of ["face", "generated"]) { on(name, () => show(name)); show(name); }
+  on("film", showFilm);
+  showFilm();
   on("amounts", showAmounts);
   on("says", () => { status.textContent = model.get("says"); });
   status.textContent = model.get("says");

@@ -76,7 +76,7 @@ function render({ model, el }) {
   };
   const frame = slider("Driving frame", { testid: "frame", min: 0, max: Math.max(model.get("frames") - 1, 0), step: 1 }, (r) => { set({ frame: +r.value }); return r.value; });
   const amounts = model.get("shares").map((share, i) =>
-    slider(`Direction ${i + 1} (${Math.round(100 * share)} %)`, { testid: `direction-${i}`, min: -4, max: 4, step: 0.1 }, (r) => {
+    slider(`${model.get("names")[i]} (${Math.round(100 * share)} %)`, { testid: `direction-${i}`, min: -4, max: 4, step: 0.1 }, (r) => {
       set({ amounts: model.get("amounts").map((a, k) => (k === i ? +r.value : a)) });
       return (+r.value).toFixed(1);
     }));
