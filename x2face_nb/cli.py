@@ -344,7 +344,7 @@ def animate(
                             "default", "--render", metavar="NAME"),
     motion:str=_asked(None, "relative (the default), absolute or paper", "--motion", metavar="NAME"),
     gain:float=_asked(None, "strength of relative motion", "--gain"),
-    expression:bool=_asked(True, "move lids and mouth of the source", "--expression/--no-expression"),
+    expression:bool=_asked(True, "move brows, lids and mouth of the source", "--expression/--no-expression"),
     reference:float=_like("animate.AnimateConfig.reference", "--reference"),
     yaw:str=_asked(None, "degrees that the head turns from the photograph's pose, or stops such as -30:30",
                    "--yaw"),
@@ -375,7 +375,7 @@ def animate(
     from x2face_nb.render import OFFLINE
     how = motion_config(motion, render or OFFLINE)
     if gain is not None: how = how.replace(gain=gain)
-    if not expression: how = how.replace(lids=False, mouth=False)
+    if not expression: how = how.replace(features=False, lids=False, mouth=False)
     if many and (pose or any(angles.values())):
         raise typer.BadParameter("head angles go with one driver, not with many")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
