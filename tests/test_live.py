@@ -63,7 +63,7 @@ def once(i):
     with LiveSession(embs[0], engine, size=64) as session:
         with run_live(FileSource(clip, pace=bool(i % 2), loop=True), session, [FileSink(folder/"gen.mp4"), Recording(folder/"rec.mp4")]) as loop:
             while loop.ledger.frames < 2 and loop.running: time.sleep(.002)
-            session.emb, session.size, session.mirror = embs[i % 2], (64, 96)[i % 2], bool(i % 3)
+            session.set(embs[i % 2], size=(64, 96)[i % 2], mirror=bool(i % 3))
     return loop.ledger.frames
 
 def held():
@@ -114,7 +114,7 @@ def test_one_session_many_threads(clip, emb, engine):
                 if live.gen.shape not in ((64, 64, 3), (96, 96, 3)): wrong.append(live.gen.shape)
     def change():
         while not done.is_set():
-            for session.size, session.mirror in ((96, True), (64, False)): session.emb = emb
+            for size, mirror in ((96, True), (64, False)): session.set(emb, size=size, mirror=mirror)
     threads, changer = [threading.Thread(target=call) for _ in range(3)], threading.Thread(target=change)
     for t in (changer, *threads): t.start()
     for t in threads: t.join()

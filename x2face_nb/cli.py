@@ -730,8 +730,10 @@ def live(
                           "to write", "--sink"),
     mirror:bool=_asked(True, "move as a mirror image would", "--mirror/--no-mirror"),
     mark:bool=_asked(True, "draw the word generated, where frames leave this window", "--mark/--no-mark"),
-    size:int=_like("live.LiveSession.size", "--size"),
+    size:int=_like("live.LiveConfig.size", "--size"),
     motion:str=_asked("relative", "relative, absolute or paper", "--motion", metavar="NAME"),
+    below_trust:str=_like("live.LiveConfig.below_trust", "--below-trust"),
+    least_trust:float=_like("animate.AnimateConfig.least_trust", "--least-trust"),
     engine:str=_asked("auto", "engine of the driving network; the fastest here by default", "--engine"),
     weights:Path=_weights,
     force:bool=_force(),
@@ -751,10 +753,11 @@ def live(
     animator, files = Animator(weights, render=LIVE), source or [sample_source()]
     ready = len(files) == 1 and files[0].suffix == ".safetensors"
     emb = animator.load(files[0]) if ready else animator.embed([crop for crop, _, _ in source_crops(files)])
-    with LiveSession(emb, make_engine(engine, weights), size, mirror, motion=motion) as session:
+    how = dict(size=size, mirror=mirror, motion=motion, below_trust=below_trust, least_trust=least_trust)
+    with LiveSession(emb, make_engine(engine, weights), **how) as session:
         loop = run_live(_camera(camera or "0"), session, _sink(sink, mark), block=True)
         _say(frames=loop.ledger.frames, skipped=loop.ledger.dropped,
-             rate=f"{loop.ledger.fps():.1f} frames a second")
+             rate=f"{loop.ledger.summary(float('inf'))['fps']:.1f} frames a second")
 
 # %% ../nbs/60_cli.ipynb #60-cli-049
 def _flat(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'TOLERANCE', 'Engine', 'TorchEngine', 'TorchBF16Engine', 'CompiledEngine', 'ONNXEngine', 'OpenVINOEngine',
-           'OpenVINOBF16Engine', 'time_engines', 'make_engine', 'Renderer']
+           'OpenVINOBF16Engine', 'live_reader', 'time_engines', 'make_engine', 'Renderer']
 
 # %% ../nbs/52_engine.ipynb #52-engine-002
 import importlib
@@ -119,10 +119,6 @@ class Engine(_Network):
         "The `Renderer` of an embedded face. It pads the frame's edge as these weights were trained to."
         return Renderer(emb, size, render, self.cfg.padding, motion)
 
-    def reader(self) -> FaceReader:
-        "What reads the face mesh of driving crops, a new one for each session."
-        return FaceReader()
-
     def __repr__(self): return f"{self.name} engine, {self.threads} thread{'s' * (self.threads > 1)}"
 
 # %% ../nbs/52_engine.ipynb #52-engine-010
@@ -201,9 +197,6 @@ class OpenVINOEngine(Engine):
         self.request = core.compile_model(core.read_model(onnx), "CPU", config).create_infer_request()
 
     def _run(self, x): return self.request.infer([x.numpy()])[0][0].copy()
-    def reader(self) -> FaceReader:
-        "As for any engine, on OpenVINO."
-        return _OpenVINOReader()
 
 # %% ../nbs/52_engine.ipynb #52-engine-029
 class OpenVINOBF16Engine(OpenVINOEngine):
@@ -239,6 +232,12 @@ class _OpenVINOReader(FaceReader):
         super().__init__()
         self.mesh.net = _Landmarks("face_landmark.tflite", "conv2d_20", "conv2d_30")
         self.eyes = _Landmarks("iris_landmark.tflite", "output_eyes_contours_and_brows")
+
+# %% ../nbs/52_engine.ipynb #52-engine-323
+def live_reader() -> FaceReader:
+    "What reads the face mesh of driving crops, a new one for each session."
+    try: return _OpenVINOReader()
+    except X2FaceError: return FaceReader()
 
 # %% ../nbs/52_engine.ipynb #52-engine-031
 _CLASSES = (TorchEngine, TorchBF16Engine, CompiledEngine, ONNXEngine, OpenVINOEngine, OpenVINOBF16Engine)
@@ -422,14 +421,25 @@ class _Sampler:
 class Renderer(_Sampler):
     """Samples one embedded face, or its single source through both fields at once. Raises `X2FaceError` for
     an impossible size or padding."""
-    @torch.inference_mode()
     def __call__(self,
         flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
-        img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         "Generated frame. Raises `X2FaceError` for anything that is not a flow field."
-        at = (sampling_grid(_field(flow), self._inner, self.motion) + 1) * ((self.img.shape[0] - 1) / 2)
-        img = self.img if img is None else img
+        return self.at(self.grid(flow))
+
+    def grid(self,
+        flow:np.ndarray, # (2,h,w) float32, as `Engine.flow` gives
+    ) -> torch.Tensor: # (1,h,w,2)
+        "Where the frame reads its picture. Raises `X2FaceError` for anything that is not a flow field."
+        return sampling_grid(_field(flow), self._inner, self.motion)
+
+    @torch.inference_mode()
+    def at(self,
+        grid:torch.Tensor, # (1,h,w,2), as `grid` gives
+        img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture
+    ) -> np.ndarray: # (size,size,3) uint8 RGB
+        "Generated frame of a grid."
+        at, img = (grid + 1) * ((self.img.shape[0] - 1) / 2), self.img if img is None else img
         return self.sample(img, _enlarged(at, self.size)[0].numpy(), self.padding)
 
     @torch.inference_mode()

@@ -7,12 +7,13 @@ __all__ = ['STRENGTH', 'CHEEKS', 'INSIDE', 'CLOSED', 'SHOWN', 'TOOTH', 'STABLE',
            'trace', 'similarity', 'residual_motion', 'Relative', 'FaceReader', 'in_sides', 'lid_openings', 'mouth_gap',
            'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map', 'Lids',
            'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'face_mask', 'spread', 'HeadMap',
-           'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'perform', 'LiveMotion',
+           'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'Mover', 'perform', 'LiveMotion',
            'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -601,16 +602,16 @@ def face_mask(
 def spread(
     places:np.ndarray, # (N,2) without duplicates
     values:np.ndarray, # (N,2) at these places
-    here:Tensor, # (1,h,w,2) other places
+    here:Tensor, # (1,h,w,2) a regular grid of other places
 ) -> Tensor: # (1,h,w,2) float32
     "SciPy's linear `RBFInterpolator` with a constant, in torch, whose threads BLAS's would slow down."
     at, n = torch.from_numpy(places).double(), len(places)
     k = torch.ones(n + 1, n + 1, dtype=torch.float64)
     k[:n, :n], k[n, n] = -torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist"), 0
     wanted = torch.cat([torch.from_numpy(values).double(), torch.zeros(1, 2)])
-    weights = torch.linalg.solve(k, wanted).float() # single precision will do from here
-    far = -torch.cdist(here.view(-1, 2), at.float(), compute_mode="donot_use_mm_for_euclid_dist")
-    return torch.addmm(weights[n], far, weights[:n]).view_as(here)
+    weights, at = torch.linalg.solve(k, wanted).float(), at.float() # single precision will do from here
+    x, y = ((line[:, None] - a)**2 for line, a in zip((here[0, 0, :, 0], here[0, :, 0, 1]), at.T))
+    return (weights[n] - (x + y[:, None]).sqrt_() @ weights[:n])[None]
 
 # %% ../nbs/26_motion.ipynb #26-motion-148-b
 def _apart(to, off, front, front_off): # (N,2) offsets, equal to those in front where the map would fold
@@ -805,20 +806,57 @@ def _field_of(model, vec, render): # (F,D) → (1,2,h,w)
     return driving_field(flow, render.replace(flip=len(flow) == 2))
 
 # %% ../nbs/26_motion.ipynb #26-motion-054-c
-def _motions(model, emb, template, render, config, points, flow_of, refs): # shot → Relative
-    picture, inner = emb.sampled(render)
-    own = drive(model, picture, render) if inner is not None else torch.zeros_like(flow_of(0))
-    place = in_sides(points, picture.shape[-1])
-    face = face_mask(place, own.shape[-1]).to(own.device) if config.head else None
-    def since(i):
-        align = similarity(place[MESH_68, :2] * 2, template.points[i, :, :2] * 2)
-        return Relative(own, flow_of(i), align, config.gain, config.still, face)
-    return {shot: since(i) for shot, i in refs.items()}
-
-# %% ../nbs/26_motion.ipynb #26-motion-054
 _NO_MESH = ("No face mesh was found in the source, which relative motion requires; use absolute motion, or a "
             "picture from nearer to the front.")
 
+class Mover(Motion):
+    "A source, ready to follow a driver. Raises `X2FaceError` if relative motion finds no face in it."
+    def __init__(self,
+        emb:EmbeddedFace, # prepared for `render`
+        own:Callable, # (1,3,S,S) picture → (1,2,h,w), its driving field
+        render:str|Rendering=OFFLINE, # how frames are made
+        motion:str|MotionConfig|None=None, # how to follow, as for `motion_config`
+    ):
+        picture, self.inner = emb.sampled(rendering(render))
+        config, self.head, self.mask, self.maps = motion_config(motion, render), None, None, None
+        still, self.shown = (to_uint8(x[0]) for x in (picture, emb.shown(rendering(render))))
+        self.config, expressive = config, config.lids or config.mouth
+        self.points = FaceReader(follow=False)(still) if config.relative or expressive else None
+        if self.points is None and config.relative: raise X2FaceError(_NO_MESH)
+        if self.points is None: return
+        self.place = in_sides(self.points, len(still))
+        if expressive: self.maps = ExpressionMaps(self.shown, self.points)
+        if not config.relative: return
+        self.own = own(picture)
+        if self.inner is None: self.own = torch.zeros_like(self.own) # several sources have no field
+        if config.head:
+            self.head = HeadMap(self.place, config.gain, config.features)
+            self.mask = face_mask(self.place, self.own.shape[-1]).to(self.own.device)
+
+    def since(self,
+        flow:Tensor, # (1,2,h,w) driving field of the driver's reference frame
+        marks:np.ndarray, # (68,2 or more) its landmarks, as `in_sides` gives
+    ) -> Relative:
+        "Motion since that frame."
+        align = similarity(self.place[MESH_68, :2] * 2, marks[:, :2] * 2)
+        return Relative(self.own, flow, align, self.config.gain, self.config.still, self.mask)
+
+    def pose(self,
+        flow:Tensor, # (1,2,h,w) field to render
+        marks:tuple|None, # (68,3) landmarks of the driver in the reference frame, and now
+        lids:np.ndarray, # (2,) `lid_shares` of the driver now
+        gap:float, # how far its mouth is open, as `opened` gives
+    ) -> tuple[Tensor, np.ndarray]: # (1,h,w,2) where to read; (S,S,3) uint8 RGB source
+        "Turn the head, and give the face the driver's expression."
+        grid, config = sampling_grid(flow, self.inner), self.config
+        if self.head and marks: grid = self.head.follow(grid, *marks)
+        if self.maps is None: return grid, self.shown
+        gap = self.maps.asked(grid, gap) if config.mouth else None
+        return grid, self.maps(lids if config.lids else (1, 1), gap, config.paint)
+
+    def final(self, grid:Tensor) -> Tensor: return self.head.final(grid) if self.head else grid
+
+# %% ../nbs/26_motion.ipynb #26-motion-054
 @torch.inference_mode()
 def perform(
     model:X2Face, # in evaluation mode
@@ -831,69 +869,47 @@ def perform(
     trusts:list|None=None, # receives the `trust` of each frame, 0 where no face was seen
 ): # yields (size,size,3) uint8 RGB
     "Generated frames, one for each of the template. Raises `X2FaceError` if a relative source has no face."
-    render = rendering(render)
-    config, (picture, inner) = motion_config(motion, render), emb.sampled(render)
-    still, shown, device = to_uint8(picture[0]), emb.shown(render), picture.device
-    face = still if shown is picture else to_uint8(shown[0]) # with what was painted on it
-    points = FaceReader(follow=False)(still) if config.relative or config.lids or config.mouth else None
+    render, shown = rendering(render), emb.shown(rendering(render))
+    mover = Mover(emb, lambda picture: drive(model, picture, render), render, motion)
+    config = mover.config
     vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
-    flow_of = lambda i: _field_of(model, torch.from_numpy(vecs[i]).to(device), render)
+    flow_of = lambda i: _field_of(model, torch.from_numpy(vecs[i]).to(shown.device), render)
     if config.relative:
-        if points is None: raise X2FaceError(_NO_MESH)
-        refs = reference_frames(template, points, reference)
-        motions = _motions(model, emb, template, render, config, points, flow_of, refs)
-    turns, place = config.relative and config.head, points is not None and in_sides(points, len(still))
-    head = HeadMap(place, config.gain, config.features) if turns else None
-    maps = ExpressionMaps(face, points) if points is not None and (config.lids or config.mouth) else None
+        refs = reference_frames(template, mover.points, reference)
+        since = {shot: mover.since(flow_of(i), template.points[i]) for shot, i in refs.items()}
     shares = lid_shares(template.lids, np.percentile(template.lids[template.found], 80, axis=0))
     gaps, last = opened(template.gap), None
     for i, shot in enumerate(template.shot.tolist()):
         if last is None or template.found[i]:
-            flow, seen = flow_of(i), face
-            pair = (marks[refs[shot]], marks[i]) if head else None
-            if config.relative: flow = motions[shot].field(flow)
+            flow, pair = flow_of(i), None
+            if config.relative: flow, pair = since[shot].field(flow), (marks[refs[shot]], marks[i])
             elif render.refined: flow = refine(model, emb, flow, render)
-            grid = sampling_grid(flow, inner)
-            if head: grid = head.follow(grid, *pair)
-            if maps: seen = maps(shares[i] if config.lids else (1, 1),
-                                 maps.asked(grid, gaps[i]) if config.mouth else None, config.paint)
-            now = shown if seen is face else to_tensor(seen).to(device)
-            last = to_uint8(sample(model, now, flow, inner, size, head)[0])
+            grid, picture = mover.pose(flow, pair, shares[i], gaps[i])
+            now = shown if picture is mover.shown else to_tensor(picture).to(shown.device)
+            last = to_uint8(sample(model, now, flow, mover.inner, size, mover.head)[0])
         if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
 
 # %% ../nbs/26_motion.ipynb #26-motion-059
-class LiveMotion(Motion):
-    "The motion of live frames: `see` a driving crop, render its `field` with `picture`."
+class LiveMotion(Mover):
+    "The motion of live frames: `see` a driving crop, change its `field`, and render what `now` gives."
     def __init__(self,
         emb:EmbeddedFace, # who moves, prepared for `render`
-        own:Tensor, # (1,2,h,w) driving field of its source, as the engine gives
+        own:Callable, # (1,3,S,S) picture → (1,2,h,w), its driving field, as the engine gives
         render:str|Rendering, # how frames are made
         motion:str|MotionConfig="relative", # a row of `MOTIONS`, or its name
         settle:float=3., # seconds in which a nearer reference frame may come
         reader:FaceReader|None=None, # reads the driver's face; a new one where None
     ):
-        picture, inner = emb.sampled(rendering(render))
-        self.config, self.settle, self._still = motion_config(motion, render), settle, to_uint8(picture[0])
-        self.refines = not self.config.relative
-        self._own = own if inner is not None else torch.zeros_like(own)
-        self._points = FaceReader(follow=False)(self._still)
-        if self._points is None and self.config.relative: raise X2FaceError(_NO_MESH)
-        wanted = self._points is not None and (self.config.lids or self.config.mouth)
-        self._shown = to_uint8(emb.shown(rendering(render))[0])
-        self._maps = ExpressionMaps(self._shown, self._points) if wanted else None
-        self._head, self._face, self._inner = None, None, inner
-        if self._points is not None: self._place = in_sides(self._points, len(self._still))
-        if self.config.relative and self.config.head:
-            self._head = HeadMap(self._place, self.config.gain, self.config.features)
-            self._face = face_mask(self._place, own.shape[-1]).to(own.device)
-        self._reader, self._calm, self._steady = reader or FaceReader(), OneEuro(), OneEuro(beta=15.)
-        self._lids, self._gaps, self._gap = deque(maxlen=250), deque(maxlen=250), None
-        self._relative, self._near, self._began, self._now, self._t = None, np.inf, None, None, 0.
+        super().__init__(emb, own, render, motion)
+        self.refines, self._settle, self._read = not self.config.relative, settle, reader or FaceReader()
+        self._calm, self._steady = OneEuro(), OneEuro(beta=15.)
+        self._lids, self._gaps = deque(maxlen=250), deque(maxlen=250)
+        self._since, self._near, self._began, self._seen, self._t = None, np.inf, None, False, 0.
 
     def neutral(self):
         "The driver looks as the source does now: take the next frame as the reference frame."
-        self._relative, self._near, self._began = None, np.inf, -np.inf
+        self._since, self._near, self._began = None, np.inf, -np.inf
 
     def see(self,
         drv:np.ndarray, # (S,S,3) uint8 RGB driving crop, 256 pixels a side or so
@@ -901,50 +917,41 @@ class LiveMotion(Motion):
     ):
         "Read the face of the next frame."
         self._t = t
-        if self._maps is None and not self.config.relative: return
-        self._now = self._reader(drv)
-        if self._now is None: return
-        self._marks = in_sides(self._now, len(drv))[MESH_68]
+        if self.points is None: return
+        points = self._read(drv)
+        self._seen = points is not None
+        if not self._seen: return
+        self._marks = in_sides(points, len(drv))[MESH_68]
         if self.config.smooth: self._marks = self._steady(self._marks, t)
-        self._lids.append(lid_openings(self._now))
-        self._gaps.append(mouth_gap(self._now))
+        self._lids.append(lid_openings(points))
+        self._gaps.append(mouth_gap(points))
 
     def field(self,
         flow:Tensor, # (1,2,h,w) driving field of the crop
     ) -> Tensor: # (1,2,h,w)
         "The driving field to render instead."
         if self.config.smooth: flow = torch.from_numpy(self._calm(flow.numpy(), self._t))
-        if self.config.relative:
-            if self._now is not None: self._choose_reference(flow)
-            flow = self._own if self._relative is None else self._relative.field(flow)
-        if self._now is not None: self._measure(flow)
-        return flow
-
-    def _measure(self, flow): # what the head and the mouth lack in this field
-        grid = sampling_grid(flow, self._inner)
-        if self._head and self._relative: grid = self._head.follow(grid, self._reference, self._marks)
-        if self._maps and self.config.mouth:
-            self._gap = self._maps.asked(grid, opened(np.array(self._gaps))[-1])
-
-    def final(self, grid:Tensor) -> Tensor: return self._head.final(grid) if self._head else grid
+        if not self.config.relative: return flow
+        if self._seen: self._choose_reference(flow)
+        return self.own if self._since is None else self._since.field(flow)
 
     def _choose_reference(self, flow):
         if self._began is None: self._began = self._t
-        if self._relative is not None and self._t > self._began + self.settle: return
-        gap = np.array([self._gaps[-1]])
-        seen = SimpleNamespace(points=self._marks[None], lids=self._lids[-1][None], gap=gap)
-        far = float(pose_distance(seen, self._points)[0])
+        if self._since is not None and self._t > self._began + self._settle: return
+        seen = SimpleNamespace(points=self._marks[None], lids=self._lids[-1][None],
+                               gap=np.array([self._gaps[-1]]))
+        far = float(pose_distance(seen, self.points)[0])
         if far > .9 * self._near: return
-        self._near, self._reference = far, self._marks
-        align = similarity(self._place[MESH_68, :2] * 2, self._marks[:, :2] * 2)
-        self._relative = Relative(self._own, flow, align, self.config.gain, self.config.still, self._face)
+        self._near, self._reference, self._since = far, self._marks, self.since(flow, self._marks)
 
-    def picture(self) -> np.ndarray: # (S,S,3) uint8 RGB
-        "The source with the driver's lids and mouth."
-        if self._maps is None or self._now is None: return self._shown
-        lids = (1, 1)
-        if self.config.lids: lids = lid_shares(self._lids[-1], np.percentile(self._lids, 80, axis=0))
-        return self._maps(lids, self._gap, self.config.paint)
+    def now(self,
+        flow:Tensor, # (1,2,h,w) field to render
+    ) -> tuple[Tensor, np.ndarray]: # (1,h,w,2) where to read; (S,S,3) uint8 RGB source
+        "The frame's grid and picture, as `pose` gives them; at rest while no face is seen."
+        if not self._seen: return self.final(sampling_grid(flow, self.inner)), self.shown
+        marks = None if self._since is None else (self._reference, self._marks)
+        shares = lid_shares(self._lids[-1], np.percentile(self._lids, 80, axis=0))
+        return self.pose(flow, marks, shares, opened(np.array(self._gaps))[-1])
 
 # %% ../nbs/26_motion.ipynb #26-motion-062
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FACES', 'static_text', 'Portrait', 'decode_jpeg', 'make_portrait', 'sample_portraits', 'page_id', 'Scratch', 'Upload',
-           'Option', 'motion_options', 'chosen_motion', 'Page', 'Inbox', 'Shelves', 'Studio', 'flow_mesh',
-           'decode_frame', 'Seats', 'LiveStudio', 'Clip', 'open_clip', 'drawn_face', 'offline_options', 'plain_name',
-           'fit_square', 'chosen_config', 'Sheet', 'thinned', 'OfflineStudio']
+           'Option', 'motion_options', 'trust_options', 'chosen_motion', 'Page', 'Inbox', 'Shelves', 'Studio',
+           'flow_mesh', 'decode_frame', 'Seats', 'LiveStudio', 'Clip', 'open_clip', 'drawn_face', 'offline_options',
+           'plain_name', 'fit_square', 'chosen_config', 'Sheet', 'thinned', 'OfflineStudio']
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-070
 from .core import X2FaceError, cache_dir, load_tensors, require_extra
@@ -241,6 +241,16 @@ def motion_options(
                most=3., step=.05),
         Option("lids", "Eyes", True, "Close each eye as the driver does"),
         Option("mouth", "Mouth", True, "Open and close the mouth as the driver does"),
+    ]
+
+def trust_options() -> list[Option]:
+    "Options of what happens to frames that are likely wrong."
+    usual = AnimateConfig()
+    return [
+        Option("below_trust", "Doubtful frames", usual.below_trust, "Keep frames that are likely wrong, "
+               "freeze the last good one, or fade to the portrait", BELOW_TRUST),
+        Option("least_trust", "Doubtful below", usual.least_trust, "Trust, 0 to 1, below which a frame is "
+               "doubtful", most=1., step=.05),
     ]
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-302a
@@ -538,17 +548,16 @@ class Seats(Studio):
         now = time.perf_counter()
         if view not in self._seats:
             if len(self._seats) >= self.views: self._make_room(now)
-            ledger, follower = Ledger(), None if self._fixed else FaceFollower()
-            if not self._fixed and self.chosen < 0:
-                raise X2FaceError("There is no portrait to move; add one.")
-            about = () if self._fixed else (self._portraits[self.chosen].emb, self._engine,
-                                            self.options["size"])
-            session = self._fixed or LiveSession(*about, self.mirror, follower, ledger, self._render,
-                                                 self._motion())
-            self._seats[view] = _Seat(session, ledger, follower)
-            self._latest = ledger
+            self._seats[view] = _Seat(self._fixed, Ledger()) if self._fixed else self._taken()
+            self._latest = self._seats[view].ledger
         self._seats[view].used = now
         return self._seats[view]
+
+    def _taken(self) -> _Seat:
+        if self.chosen < 0: raise X2FaceError("There is no portrait to move; add one.")
+        who, ledger, follower = self._portraits[self.chosen].emb, Ledger(), FaceFollower()
+        session = LiveSession(who, self._engine, follower=follower, ledger=ledger, **self._how())
+        return _Seat(session, ledger, follower)
 
     def _make_room(self, now):
         "For one more view: the longest silent one goes. Raises `X2FaceError` where all of them run."
@@ -577,23 +586,20 @@ class _Leaving(Seats):
 # %% ../nbs/54_widgets.ipynb #54-widgets-312
 class _Followed(_Leaving):
     "Sessions follow what is chosen while they run."
-    def _motion(self) -> MotionConfig: return chosen_motion(self.options, self._render)
+    def _how(self) -> dict: # fields of `LiveConfig`
+        same = {k: self.options[k] for k in ("size", "below_trust", "least_trust")}
+        motion = chosen_motion(self.options, self._render)
+        return dict(mirror=self.mirror, render=self._render, motion=motion, **same)
 
     def _switched(self, portrait):
-        with self._lock:
-            for s in self._seats.values():
-                if s.follower: s.session.emb = portrait.emb
+        with self._lock: self._tell_sessions(emb=portrait.emb)
 
-    @observe("options")
-    def _optioned(self, change):
-        for s in [s for s in self._seats.values() if s.follower]:
-            if s.session.size != self.options["size"]: s.session.size = self.options["size"]
-            if s.session.motion != self._motion(): s.session.motion = self._motion()
+    @observe("options", "mirror")
+    def _changed(self, change):
+        if self._seats: self._tell_sessions(**self._how())
 
-    @observe("mirror")
-    def _mirrored(self, change):
-        for s in list(self._seats.values()):
-            if s.follower: s.session.mirror = self.mirror
+    def _tell_sessions(self, **changes):
+        for s in [s for s in self._seats.values() if s.follower]: s.session.set(**changes)
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-083
 class _Frames(_Followed):
@@ -620,7 +626,7 @@ class _Frames(_Followed):
                       ms=(t[-1] - t[0])*1e3)
         if seat.follower and seat.follower.crop and live.found:
             (x0, y0, x1, y1), (h, w) = seat.follower.crop.box, frame.shape[:2]
-            answer["box"] = [x0/w, y0/h, x1/w, y1/h]
+            answer |= dict(box=[x0/w, y0/h, x1/w, y1/h], trust=round(live.trust, 2))
         for stage, a, b in (("decode", *t[:2]), ("encode", *t[2:])): seat.ledger.add(stage, (b - a)*1e3)
         if t[-1] - seat.told > 1:
             seat.told, p50 = t[-1], seat.ledger.table()["p50"]
@@ -712,7 +718,8 @@ class LiveStudio(_Requests):
         if in_flight < 1: raise X2FaceError(f"in_flight is 1 or more, got {in_flight}.")
         sizes = tuple(sorted({128, 256, 384, 512, size}))
         rows = [] if session else [
-            Option("size", "Size, pixels", size, "Side of the generated frames", sizes), *motion_options()]
+            Option("size", "Size, pixels", size, "Side of the generated frames", sizes),
+            *motion_options(), *trust_options()]
         with ThreadPoolExecutor(1) as pool: # the engine is made while portraits are embedded
             ready = isinstance(engine, Engine) or session
             made = None if ready else pool.submit(make_engine, engine, weights)
@@ -793,10 +800,7 @@ def offline_options(
                                                     "the most accurate and slowest", tuple(RENDERINGS)),
         Option("size", "Size, pixels", size, "Side of the generated frames", sizes),
         Option("paste", "Paste back", usual.paste, "Put the generated face back into the whole picture"),
-        Option("below_trust", "Doubtful frames", usual.below_trust, "Keep frames that are likely wrong, "
-               "freeze the last good one, or fade to the portrait", BELOW_TRUST),
-        Option("least_trust", "Doubtful below", usual.least_trust, "Trust, 0 to 1, below which a frame is "
-               "doubtful", most=1., step=.05),
+        *trust_options(),
     ]
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-067

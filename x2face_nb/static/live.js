@@ -37,6 +37,7 @@ const MEANING = {
   p50: "Milliseconds from the camera's frame to its painted answer: half of the frames took less",
   p95: "Milliseconds that nineteen of twenty frames stay below",
   dropped: "Frames that were skipped because a newer one came first; nothing ever queues",
+  trust: "How far the last frame can be trusted, from 0 to 1; Options say what happens to doubtful ones",
   capture: "copying and compressing the frame in the browser",
   transport: "from the browser to the kernel and back",
   decode: "unpacking the frame in the kernel",
@@ -97,7 +98,7 @@ function render({ model, el }) {
   // --- what is measured
   const number = (id, unit, name) => { const b = h("b", { "data-testid": id }, "–"); return [b, h("span", { class: "x2f-number", title: MEANING[name] }, b, h("small", {}, unit))]; };
   const [fps, fpsBox] = number("live-fps", "frames/s", "fps"), [p50, p50Box] = number("live-p50", "ms round trip", "p50"), [p95, p95Box] = number("live-p95", "ms p95", "p95");
-  const [dropped, droppedBox] = number("live-dropped", "skipped", "dropped");
+  const [dropped, droppedBox] = number("live-dropped", "skipped", "dropped"), [trust, trustBox] = number("live-trust", "trust", "trust");
   const stages = h("div", { "data-testid": "live-stages", class: "x2f-stages", role: "img", "aria-label": "Where the time of a frame goes" });
   const legend = h("div", { class: "x2f-legend", "aria-hidden": "true" });
 
@@ -110,7 +111,7 @@ function render({ model, el }) {
         h("div", { class: "x2f-part x2f-portraits" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Portraits"), h("div", { class: "x2f-gallery" }, portraits, addPortrait, portraitFile), question),
         h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Look"), h("div", { class: "x2f-row" }, mirrorLabel, flowLabel, neutral), options),
         h("div", { class: "x2f-part" }, h("div", { class: "x2f-title", "aria-hidden": "true" }, "Keep"), h("div", { class: "x2f-row" }, snapshot, record, markLabel), link))),
-    h("div", { class: "x2f-ledger" }, h("div", { class: "x2f-numbers" }, fpsBox, p50Box, p95Box, droppedBox), h("div", { class: "x2f-where" }, stages, legend)),
+    h("div", { class: "x2f-ledger" }, h("div", { class: "x2f-numbers" }, fpsBox, p50Box, p95Box, droppedBox, trustBox), h("div", { class: "x2f-where" }, stages, legend)),
     helpLine(["space", "start or stop"], ["n", "neutral"], ["m", "mirror"], ["s", "snapshot"], ["r", "record"], ["1–9", "portraits"]));
   el.append(root);
   release(root);
@@ -124,11 +125,11 @@ function render({ model, el }) {
   let state = "idle", stream = null, objectUrl = null, ownVideo = null, recording = false, devices = [];
   let seq = 0, waiting = 0, sent = 0, painted = 0, skipped = 0, turn = 0;
   let since = 0, probed = false; // since when an answer is due; whether a frame more was sent to ask for one
-  let flying = new Map(), past = [], rounds = [], times = [];
+  let flying = new Map(), past = [], rounds = [], times = [], sure = null;
   const workerUrl = URL.createObjectURL(new Blob([ENCODER], { type: "text/javascript" })), encoder = new Worker(workerUrl);
 
   const enter = s => { state = s; root.dataset.state = s; rename(start, s === "idle" || s === "stopped" ? "Start" : "Stop"); for (const b of [record, snapshot, neutral]) b.disabled = s !== "running"; };
-  const clear = () => { waiting = sent = painted = skipped = 0; flying = new Map(); past = []; rounds = []; times = []; root.dataset.frames = "0"; };
+  const clear = () => { waiting = sent = painted = skipped = 0; flying = new Map(); past = []; rounds = []; times = []; sure = null; root.dataset.frames = "0"; };
 
   function cameras() {
     const was = driver.value || model.get("driver");
@@ -277,6 +278,7 @@ function render({ model, el }) {
     rounds.push(round); times.push(now);
     if (rounds.length > 2000) { rounds.shift(); times.shift(); }
     root.dataset.frames = `${painted}`;
+    sure = m.trust;
     showSquare(m.box);
     showFlow(buffers[1]);
     if (m.stages) showStages(m.stages);
@@ -296,6 +298,7 @@ function render({ model, el }) {
     fps.textContent = s.fps ? s.fps.toFixed(1) : "–";
     p50.textContent = text(s.p50); p95.textContent = text(s.p95);
     dropped.textContent = `${s.dropped}`;
+    trust.textContent = sure == null ? "–" : sure.toFixed(2);
   }
 
   function showStages(ms) {
@@ -319,14 +322,18 @@ function render({ model, el }) {
   }
 
   // The sampling grid as a mesh on the embedded face, and as arrows on the generated frame: from where each place took its colour.
+  let flowing = false;
   function showFlow(buffer) {
+    const wanted = !!buffer && flow.checked;
+    if (!wanted && !flowing) return; // measuring and clearing in each frame costs a layout and two uploads
+    flowing = wanted;
     const pens = [arrows, mesh].map(c => {
       const side = Math.round(c.clientWidth * (window.devicePixelRatio || 1)), p = c.getContext("2d");
       if (c.width !== side) c.width = c.height = side;
       p.clearRect(0, 0, side, side);
       return [p, side];
     });
-    if (!buffer || !flow.checked) return;
+    if (!wanted) return;
     const g = new Float32Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength)), n = Math.sqrt(g.length / 2);
     const at = (i, j, side) => [(g[2 * (i * n + j)] + 1) / 2 * side, (g[2 * (i * n + j) + 1] + 1) / 2 * side];
     const [[pa, sa], [pm, sm]] = pens;
