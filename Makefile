@@ -54,12 +54,18 @@ audit: .venv/.python ## look for known vulnerabilities of the pins; writes build
 lab: .venv/.dev ## open the notebooks in JupyterLab, on this machine only
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/index.ipynb --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
+VARIANTS := unet_l1 unet_l1+ms-ssim unet_mix unet3plus-macs_l1 unet3plus-macs_mix
 SWEEP := results/$(if $(DATA),study/ablation,sweep)
 STUDY := $(if $(DATA),-p data "$(DATA)" -p seeds 3 -p steps 800 -p batch_size 16 -p every 20 -p variants "")
+LARGER := -p data "$(DATA)" -p seeds 3 -p steps 300 -p batch_size 16 -p frame_size 128 -p mesh True -p every 40 -p variants "$(VARIANTS)"
+define STUDIED
+	@mkdir -p $(1)
+	$(BIN)/papermill nbs/experiments/ablation.ipynb $(1)/ablation.ipynb -p results $(1) $(2)
+	$(BIN)/papermill nbs/experiments/report.ipynb $(1)/report.ipynb -p results $(1) -p tables $(1)
+endef
 sweep: .venv/.dev ## train and compare backbones and losses: on sample films, or DATA=FOLDER for a night
-	@mkdir -p $(SWEEP)
-	$(BIN)/papermill nbs/experiments/ablation.ipynb $(SWEEP)/ablation.ipynb -p results $(SWEEP) $(STUDY)
-	$(BIN)/papermill nbs/experiments/report.ipynb $(SWEEP)/report.ipynb -p results $(SWEEP) -p tables $(SWEEP)
+	$(call STUDIED,$(SWEEP),$(STUDY))
+	$(if $(DATA),$(call STUDIED,results/study/larger,$(LARGER)))
 	@echo "The report is $(SWEEP)/report.ipynb"
 
 bench: .venv/.dev bench-live ## measure this machine; writes results/speed/benchmark/, results/speed/engines/ and results/speed/live/

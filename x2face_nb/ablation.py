@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import t
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
@@ -302,15 +303,19 @@ def compare(
     reference:str, # variant to compare the others with
     seed:int=0, # of the bootstrap
 ) -> pd.DataFrame: # a row a variant: mean, spread of seeds, difference, 95 % interval, whether supported
-    "Means and paired differences to the reference. Raises `X2FaceError` if the reference has no runs."
+    """Means and paired differences to the reference: `low` and `high` by bootstrap over tracks,
+    `seed_low` and `seed_high` by t over seeds. Raises `X2FaceError` if the reference has no runs."""
     if reference not in set(rows.variant): raise X2FaceError(f"There is no finished run of {reference}.")
     tracks = rows.pivot_table(index=["source", "driving"], columns="variant", values=figure, aggfunc="mean")
     seeds, out = rows.pivot_table(index="seed", columns="variant", values=figure), []
     for v in tracks:
         d = (tracks[v] - tracks[reference]).dropna().to_numpy()
         low, high = interval(d, seed)
-        sides = np.sign((seeds[v] - seeds[reference]).dropna())
+        by_seed = (seeds[v] - seeds[reference]).dropna()
+        sides, n = np.sign(by_seed), len(by_seed)
+        half = t.ppf(.975, n - 1) * by_seed.std() / n**.5 if n > 1 else np.nan
         out.append(dict(variant=v, mean=tracks[v].mean(), seeds=seeds[v].count(), seed_std=seeds[v].std(),
                         difference=d.mean() if len(d) else np.nan, low=low, high=high,
+                        seed_low=by_seed.mean() - half, seed_high=by_seed.mean() + half,
                         supported=bool((low > 0 or high < 0) and sides.nunique() == 1)))
     return pd.DataFrame(out).set_index("variant")

@@ -56,6 +56,9 @@ STAGES = {"release": {
     "live_people": Stage(dict( # four times as many lifted pairs, most of them of people who do not exist
         steps=8500, seed=13, warmup=100, jitter=.08, weight_decay=.03, ema=.998,
         augment=AugmentConfig(flip=True, colour=.2), lifted_each=24, lifted_within="wide", lifted_others=.7)),
+    "live_people2": Stage(dict(steps=2392, seed=17, lr=2e-4)), # the same again
+    "live_likeness": Stage(dict( # stage two of the paper: the generated face must stay the same person
+        steps=2700, seed=23, lr=1e-4, warmup=30, jitter=.05, terms__identity=.5, terms__other_identity=.05)),
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
