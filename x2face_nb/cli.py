@@ -418,7 +418,7 @@ def embed(
     if out.suffix != ".safetensors":
         raise X2FaceError(f"An embedded face is a .safetensors file; name {out} so.")
     animator = Animator(weights, device, cache=False)
-    emb = animator.embed([crop for crop, _, _ in source_crops(sources, size, source_face)])
+    emb = animator.embed_found(source_crops(sources, size, source_face))
     if edit: emb = edited_face(emb, edit)
     if picture: write_image(picture, emb.picture())
     emb.save(out, animator.weights_hash)
@@ -752,7 +752,7 @@ def live(
     from x2face_nb.render import LIVE
     animator, files = Animator(weights, render=LIVE), source or [sample_source()]
     ready = len(files) == 1 and files[0].suffix == ".safetensors"
-    emb = animator.load(files[0]) if ready else animator.embed([crop for crop, _, _ in source_crops(files)])
+    emb = animator.load(files[0]) if ready else animator.embed_found(source_crops(files))
     how = dict(size=size, mirror=mirror, motion=motion, below_trust=below_trust, least_trust=least_trust)
     with LiveSession(emb, make_engine(engine, weights), **how) as session:
         loop = run_live(_camera(camera or "0"), session, _sink(sink, mark), block=True)

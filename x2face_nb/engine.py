@@ -415,7 +415,9 @@ class _Sampler:
         self.rendering, self.sample, self._shrunk = rendering(render), _sampler(), None
         self._face, self._inner = emb.sampled(self.rendering)
         self.once, self.inner = self._inner is not None, emb.flow
-        self.img = to_uint8(emb.shown(self.rendering)[0])
+        self.img, around = to_uint8(emb.shown(self.rendering)[0]), emb.beyond(self.rendering)
+        self._around = self.img if around is None else to_uint8(around[0])
+        self._edge = (len(self._around) - len(self.img))//2
 
 # %% ../nbs/52_engine.ipynb #52-engine-311
 class Renderer(_Sampler):
@@ -439,8 +441,14 @@ class Renderer(_Sampler):
         img:np.ndarray|None=None, # (S,S,3) uint8 RGB to sample in place of its own picture
     ) -> np.ndarray: # (size,size,3) uint8 RGB
         "Generated frame of a grid."
-        at, img = (grid + 1) * ((self.img.shape[0] - 1) / 2), self.img if img is None else img
-        return self.sample(img, _enlarged(at, self.size)[0].numpy(), self.padding)
+        at = (grid + 1) * ((len(self.img) - 1) / 2) + self._edge
+        return self.sample(self._whole(img), _enlarged(at, self.size)[0].numpy(), self.padding)
+
+    def _whole(self, img): # a picture in the middle of what lies around it
+        img, (low, high) = self.img if img is None else img, (self._edge, self._edge + len(self.img))
+        if not low: return img
+        self._around[low:high, low:high] = img
+        return self._around
 
     @torch.inference_mode()
     def small(self,

@@ -33,8 +33,8 @@ from .core import Config, X2FaceError, load_tensors, save_tensors
 from .faces import (MESH_68, CropConfig, FaceDetector, FaceMesh, FaceTracker, SquareCrop, _choose,
                              crop_of_boxes)
 from .lift import BROWS, LIDS, LOWER_LIP, OVAL, UPPER_LIP, face_rings
-from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, driving_field, refine,
-                              rendering, sample, sampling_grid)
+from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, driving_field, laid_into,
+                              refine, rendering, sample, sampling_grid, widened)
 from .video import resize, to_tensor, to_uint8
 from .warp import flow_to_grid, identity_grid, resize_flow, warp
 from .x2face import X2Face
@@ -652,14 +652,16 @@ class HeadMap(Motion):
         points:np.ndarray, # (468,3) mesh of the source, in sides from the centre
         gain:float=1., # strength of the motion
         features:bool=True, # move brows and corners of the mouth, too
+        room:float=.5, # from the centre to the edge of what is known of the photograph, in sides
     ):
-        self.gain, self.rest, self.way = gain, np.float64(points[MESH_68]), None
+        self.points, self.gain, self.features, self.room = points, gain, features, room
+        self.rest, self.way = np.float64(points[MESH_68]), None
         self.share = features * _share_of_features(self.rest[:, :2])
         middle, hair = points[OVAL].mean(0), _hair(points)
-        self.moving = np.concatenate([self.rest, hair[np.abs(hair[:, :2]).max(1) < .49]])
-        far, edge = (2 * points[OVAL] - middle)[:, :2], np.linspace(-.5, .5, 6)
-        frame = np.array([(x, y) for x in edge for y in edge if .5 in (abs(x), abs(y))])
-        self.still = np.concatenate([far[np.abs(far).max(1) < .49], frame])
+        self.moving = np.concatenate([self.rest, hair[np.abs(hair[:, :2]).max(1) < room - .01]])
+        far, edge = (2 * points[OVAL] - middle)[:, :2], np.linspace(-room, room, 6)
+        frame = np.array([(x, y) for x in edge for y in edge if room in (abs(x), abs(y))])
+        self.still = np.concatenate([far[np.abs(far).max(1) < room - .01], frame])
 
     def follow(self,
         grid:Tensor, # (1,h,w,2) where each pixel of the head at rest reads the source
@@ -674,6 +676,12 @@ class HeadMap(Motion):
         to = np.concatenate([to, self.still])
         self.way = spread(2 * to, 2 * off, identity_grid(*grid.shape[1:3])).to(grid.device)
         return self.final(grid)
+
+    def shrunk(self,
+        share:float, # what the photograph takes of a larger one, in whose middle it lies
+    ) -> "HeadMap":
+        "The same map for the larger photograph."
+        return HeadMap(share * self.points, self.gain, self.features, share * self.room)
 
     def _unit(self, reference): # size of the source in the driver's
         return np.linalg.norm(np.ptp(self.rest[STABLE], 0)) / np.linalg.norm(np.ptp(reference[STABLE], 0))
@@ -817,7 +825,7 @@ class Mover(Motion):
         render:str|Rendering=OFFLINE, # how frames are made
         motion:str|MotionConfig|None=None, # how to follow, as for `motion_config`
     ):
-        picture, self.inner = emb.sampled(rendering(render))
+        (picture, self.inner), self.around = emb.sampled(rendering(render)), emb.beyond(rendering(render))
         config, self.head, self.mask, self.maps = motion_config(motion, render), None, None, None
         still, self.shown = (to_uint8(x[0]) for x in (picture, emb.shown(rendering(render))))
         self.config, expressive = config, config.lids or config.mouth
@@ -830,7 +838,7 @@ class Mover(Motion):
         self.own = own(picture)
         if self.inner is None: self.own = torch.zeros_like(self.own) # several sources have no field
         if config.head:
-            self.head = HeadMap(self.place, config.gain, config.features)
+            self.head = HeadMap(self.place, config.gain, config.features, emb.room(rendering(render)))
             self.mask = face_mask(self.place, self.own.shape[-1]).to(self.own.device)
 
     def since(self,
@@ -856,6 +864,22 @@ class Mover(Motion):
 
     def final(self, grid:Tensor) -> Tensor: return self.head.final(grid) if self.head else grid
 
+# %% ../nbs/26_motion.ipynb #26-motion-054-f
+class _Whole: # generates a single source with what lies around it
+    def __init__(self, mover, size):
+        self.mover, side, whole = mover, len(mover.shown), mover.around.shape[-1]
+        self.sides, self.size = (side, whole), round((size or side)*whole/side)
+        self.head = mover.head and mover.head.shrunk(side/whole)
+
+    def __call__(self, model, now, flow, marks): # (1,3,S,S) source, driving field, landmarks → (1,3,T,T)
+        grid = sampling_grid(flow, self.mover.inner)
+        moved = (grid - identity_grid(*grid.shape[1:3], grid.device)).permute(0, 3, 1, 2).contiguous()
+        flow = widened(moved, *self.sides)
+        to_edge = (1 - identity_grid(*flow.shape[2:], grid.device).abs())/(1 - self.sides[0]/self.sides[1])
+        flow = flow * to_edge.clamp(max=1).prod(-1)[:, None] # all of it over the source, nothing at the edge
+        if self.head and marks: self.head.follow(flow_to_grid(flow), *marks)
+        return sample(model, laid_into(self.mover.around, now), flow, None, self.size, self.head)
+
 # %% ../nbs/26_motion.ipynb #26-motion-054
 @torch.inference_mode()
 def perform(
@@ -867,11 +891,13 @@ def perform(
     motion:str|MotionConfig|None=None, # how to follow, as for `motion_config`
     reference:float|None=None, # seconds at which the driver looks as the source does; found where None
     trusts:list|None=None, # receives the `trust` of each frame, 0 where no face was seen
-): # yields (size,size,3) uint8 RGB
+    wide:bool=False, # generate what lies around a single source, too, where the rendering samples it
+): # yields (size,size,3) uint8 RGB, with `wide` larger in proportion
     "Generated frames, one for each of the template. Raises `X2FaceError` if a relative source has no face."
     render, shown = rendering(render), emb.shown(rendering(render))
     mover = Mover(emb, lambda picture: drive(model, picture, render), render, motion)
-    config = mover.config
+    config, alone = mover.config, mover.around is not None and mover.inner is not None
+    whole = _Whole(mover, size) if wide and alone else None
     vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
     flow_of = lambda i: _field_of(model, torch.from_numpy(vecs[i]).to(shown.device), render)
     if config.relative:
@@ -886,7 +912,9 @@ def perform(
             elif render.refined: flow = refine(model, emb, flow, render)
             grid, picture = mover.pose(flow, pair, shares[i], gaps[i])
             now = shown if picture is mover.shown else to_tensor(picture).to(shown.device)
-            last = to_uint8(sample(model, now, flow, mover.inner, size, mover.head)[0])
+            gen = (whole(model, now, flow, pair) if whole else
+                   sample(model, now, flow, mover.inner, size, mover.head, mover.around))
+            last = to_uint8(gen[0])
         if trusts is not None: trusts.append(trust(grid) if template.found[i] else 0.)
         yield last
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RENDERINGS', 'OFFLINE', 'LIVE', 'FEEDBACK', 'Rendering', 'rendering', 'lay_over', 'EmbeddedFace', 'flip_average',
-           'driving_field', 'drive', 'embed', 'paint_layer', 'Motion', 'sampling_grid', 'sample', 'feedback', 'refine',
-           'generate']
+           'driving_field', 'drive', 'widened', 'laid_into', 'embed', 'paint_layer', 'Motion', 'sampling_grid',
+           'sample', 'feedback', 'refine', 'generate']
 
 # %% ../nbs/24_render.ipynb #24-render-002
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .core import Config, X2FaceError, load_tensors, save_tensors
 from .video import to_uint8
-from .warp import calibrate, compose, flow_to_grid, resize_flow
+from .warp import calibrate, compose, flow_to_grid, identity_grid, resize_flow, warp
 from .x2face import X2Face, network_view
 
 # %% ../nbs/24_render.ipynb #24-render-007
@@ -116,6 +116,7 @@ class EmbeddedFace:
     preparation:str # `Rendering.preparation` of the rendering it was made for
     edit:Tensor|None=None # (1,4,S,S) in [0,1], RGBA painted over the embedded face, as `edited` gives
     edit_src:Tensor|None=None # the same, carried to the source; None for several sources
+    around:Tensor|None=None # (1,3,T,T) in [0,1], what composed renderings sample with more picture around it
 
     def picture(self) -> np.ndarray: # (S,S,3) uint8 RGB
         "The embedded face as a picture."
@@ -158,6 +159,19 @@ class EmbeddedFace:
         picture, inner = self.sampled(render)
         return lay_over(picture, self.edit if inner is None else self.edit_src)
 
+    def beyond(self,
+        render:Rendering, # the rendering to sample for
+    ) -> Tensor|None: # (1,3,T,T) in [0,1]
+        "What lies around the picture of `sampled`; None if that is unknown or the rendering warps twice."
+        return self.around if render.composed else None
+
+    def room(self,
+        render:Rendering, # the rendering to sample for
+    ) -> float: # .5 where nothing around the picture is known
+        "From the centre of what is sampled to the edge of what lies around it, in sides."
+        around = self.beyond(render)
+        return .5 if around is None else around.shape[-1]/self.face.shape[-1]/2
+
     def save(self,
         path:str|Path, # *.safetensors
         weights_hash:str, # hash of the weights that made it
@@ -181,14 +195,14 @@ class EmbeddedFace:
         if held != _FORMAT: raise X2FaceError(f"{whose} was written by another version; make it again.")
         if metadata.get("weights") != weights_hash:
             raise X2FaceError(f"{whose} was made by other weights; make it again.")
-        face, src, flow, *edits = (kept.get(k) for k in ("face", "src", "flow", "edit", "edit_src"))
+        face, src, flow, *more = (kept.get(k) for k in ("face", "src", "flow", "edit", "edit_src", "around"))
         made = metadata.get("preparation")
-        if not _fit(face, src, flow, *edits) or made not in {r.preparation for r in RENDERINGS.values()}:
+        if not _fit(face, src, flow, *more) or made not in {r.preparation for r in RENDERINGS.values()}:
             raise X2FaceError(f"{whose} is damaged; make it again.")
-        return cls(face, src, flow, made, *edits)
+        return cls(face, src, flow, made, *more)
 
 # %% ../nbs/24_render.ipynb #24-render-012a
-def _fit(face, src, flow, edit, edit_src) -> bool:
+def _fit(face, src, flow, edit, edit_src, around) -> bool:
     "Whether tensors of a file have the shapes of an embedded face."
     def has(x, channels):
         return (x is not None and x.is_floating_point() and x.ndim == 4 and x.shape[:2] == (1, channels)
@@ -198,7 +212,8 @@ def _fit(face, src, flow, edit, edit_src) -> bool:
     carried = edit_src is None if several else has(edit_src, 4) and edit_src.shape == edit.shape
     painted = has(edit, 4) and carried
     alone = several or has(src, 3) and src.shape == face.shape and has(flow, 2)
-    return has(face, 3) and alone and (plain or painted and edit.shape[2:] == face.shape[2:])
+    framed = around is None or has(around, 3) and around.shape[2] > face.shape[2]
+    return has(face, 3) and alone and framed and (plain or painted and edit.shape[2:] == face.shape[2:])
 
 # %% ../nbs/24_render.ipynb #24-render-014
 def flip_average(
@@ -226,12 +241,35 @@ def drive(
     render = rendering(render)
     return driving_field(model.drive(torch.cat([drv, drv.flip(-1)]) if render.flip else drv), render)
 
+# %% ../nbs/24_render.ipynb #24-render-117
+def widened(
+    field:Tensor, # (B,C,h,w) over a picture
+    side:int, # of the picture, pixels
+    whole:int, # side of the picture with what lies around it, pixels
+) -> Tensor: # (B,C,h',w'), offsets in units of the whole
+    "A field over a picture as a field over all that lies around it. It goes on as at its edge."
+    n, reach = round(field.shape[-1]*whole/side), (whole - 1)/(side - 1)
+    grid = identity_grid(n, n, field.device).expand(len(field), -1, -1, -1)
+    return warp(field, reach*grid, "border")/reach
+
+# %% ../nbs/24_render.ipynb #24-render-118
+def laid_into(
+    around:Tensor|None, # (1,C,T,T); None gives the picture itself
+    picture:Tensor, # (1,C,S,S) with S ≤ T
+) -> Tensor: # (1,C,T,T)
+    "A picture in the middle of what lies around it."
+    if around is None: return picture
+    m, s, out = (around.shape[-1] - picture.shape[-1])//2, picture.shape[-1], around.clone()
+    out[..., m:m + s, m:m + s] = picture
+    return out
+
 # %% ../nbs/24_render.ipynb #24-render-017
 @torch.inference_mode()
 def embed(
     model:X2Face, # in evaluation mode
     srcs:Tensor, # (K,3,S,S) in [0,1]: one or several sources of one person
     render:str|Rendering=OFFLINE, # a row of `RENDERINGS`
+    arounds:Tensor|None=None, # (K,3,T,T) in [0,1]: the sources with more of their pictures around them
 ) -> EmbeddedFace:
     "Source frames → embedded face, prepared for a rendering."
     render, batch = rendering(render), srcs[None]
@@ -241,7 +279,16 @@ def embed(
         emb = model.embedding.join(batch, flow, emb.conf.flatten(0, 1))
     alone = len(srcs) == 1
     src, flow = (srcs, emb.flow[:, 0]) if alone else (None, None)
-    return EmbeddedFace(emb.face, src, flow, render.preparation)
+    around = arounds if alone or arounds is None else _around_face(emb, arounds)
+    return EmbeddedFace(emb.face, src, flow, render.preparation, around=around)
+
+# %% ../nbs/24_render.ipynb #24-render-017a
+def _around_face(emb, arounds) -> Tensor: # (1,3,T,T): what an embedded face of several sources has around it
+    s, t = emb.face.shape[-1], arounds.shape[-1]
+    flow = resize_flow(widened(emb.flow[0], s, t), (t, t))
+    weight = resize_flow(widened(emb.conf[0], s, t), (t, t))
+    warped = warp(arounds, flow_to_grid(flow), "border")
+    return laid_into((warped*weight).sum(0, keepdim=True)/weight.sum(0, keepdim=True), emb.face)
 
 # %% ../nbs/24_render.ipynb #24-render-121
 def paint_layer(
@@ -294,13 +341,16 @@ def sample(
     inner:Tensor|None=None, # (1,2,h,w) embedding field to compose with
     size:int|None=None, # side of the frames in pixels; that of `picture` where None
     motion:Motion|None=None, # applies its `final` map
+    around:Tensor|None=None, # (1,3,T,T) what lies around `picture`, where fields read beyond its edge
 ) -> Tensor: # (B,3,size,size) in [0,1]
-    "Sample a picture through the fields. Without `inner` and `motion` this is the paper's second warp."
-    if inner is not None or motion is not None:
-        grid = sampling_grid(flow, inner, motion).permute(0, 3, 1, 2)
+    "Sample a picture through the fields. Without the last four this is the paper's second warp."
+    side, whole = picture.shape[-1], laid_into(around, picture)
+    if inner is not None or motion is not None or around is not None:
+        grid = sampling_grid(flow, inner, motion).permute(0, 3, 1, 2) * ((side - 1)/(whole.shape[-1] - 1))
         still = flow_to_grid(torch.zeros_like(grid)).permute(0, 3, 1, 2)
         flow = (grid - still).contiguous() # faster to enlarge
-    return model.render(picture, flow, size)
+    return model.render(whole, flow, size or side)
+
 
 # %% ../nbs/24_render.ipynb #24-render-029
 FEEDBACK = .5 # share of the error that is fed back
@@ -340,4 +390,4 @@ def generate(
     flow = drive(model, drv, render)
     if motion is not None: flow = motion.field(flow)
     if render.refined and (motion is None or motion.refines): flow = refine(model, emb, flow, render)
-    return sample(model, emb.shown(render), flow, inner, size, motion)
+    return sample(model, emb.shown(render), flow, inner, size, motion, emb.beyond(render))

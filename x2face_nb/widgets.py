@@ -39,7 +39,7 @@ from PIL import Image
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode, observe, validate
 
 from .animate import (BELOW_TRUST, AnimateConfig, Animator, Driver, Source, best_frame,
-                               generate_frames, open_driver, source_crops)
+                               crop_side, generate_frames, open_driver, source_crops)
 from .samples import sample_driving, sample_source
 from .engine import Engine, make_engine
 from .faces import FaceDetector, SquareCrop, still_square
@@ -72,9 +72,10 @@ class Portrait:
 
     def crops(self,
         size:int, # side, pixels
-    ) -> list[np.ndarray]: # (size,size,3) uint8 RGB
+    ) -> list[tuple]: # crop, full frame, where it was cut, as `source_crops` gives
         "Source crops of another size."
-        return [square.cut(decode_jpeg(data), size) for data, square in self.stills]
+        stills = [(decode_jpeg(data), square) for data, square in self.stills]
+        return [(square.cut(img, size), img, square) for img, square in stills]
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-060
 def decode_jpeg(
@@ -97,7 +98,7 @@ def make_portrait(
         emb = animator.load(files)
         return Portrait(name, emb.source(), emb)
     found = source_crops(files, size, index, detector)
-    emb = animator.embed([crop for crop, _, _ in found])
+    emb = animator.embed_found(found)
     return Portrait(name, found[0][0], emb,
                     tuple((encode_image(full, ".jpg", 95), square) for _, full, square in found))
 
@@ -960,8 +961,9 @@ class _Rendering(_Reading):
     "Renders a plan."
     def _source_of(self, plan, animator) -> Source:
         portrait, size = plan.portrait, plan.config.size
+        if portrait.stills: size = crop_side(portrait.stills[0][1], plan.config)
         same = size == self.size and portrait.emb.preparation == animator.rendering.preparation
-        emb = portrait.emb if same or not portrait.stills else animator.embed(portrait.crops(size))
+        emb = portrait.emb if same or not portrait.stills else animator.embed_found(portrait.crops(size))
         whole, square = portrait.stills[0] if plan.config.paste else (None, None)
         return Source(emb, portrait.src, whole and decode_jpeg(whole), square)
 
