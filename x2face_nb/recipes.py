@@ -58,7 +58,7 @@ STAGES = {"release": {
         augment=AugmentConfig(flip=True, colour=.2), lifted_each=24, lifted_within="wide", lifted_others=.7)),
     "live_people2": Stage(dict(steps=2392, seed=17, lr=2e-4)), # the same again
     "live_likeness": Stage(dict( # stage two of the paper: the generated face must stay the same person
-        steps=2700, seed=23, lr=1e-4, warmup=30, jitter=.05, terms__identity=.5, terms__other_identity=.05)),
+        steps=2300, seed=23, lr=1e-4, warmup=30, jitter=.05, terms__identity=.5, terms__other_identity=.05)),
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
