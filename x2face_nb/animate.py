@@ -657,7 +657,7 @@ def check_driver(
     if kind in ("template", "pose") and config.fps:
         raise X2FaceError("A motion template or a pose is used at its own rate; leave out fps.")
     if kind == "pose" and (config.start or config.stop):
-        raise X2FaceError("A pose is used whole; leave out start and stop.")
+        raise X2FaceError("A pose or a sound is used whole; leave out start and stop.")
     if kind == "picture" and config.trust:
         raise X2FaceError("A single picture has no course over time; leave out trust.")
     if kind == "video": VideoReader(driving, config.fps, config.start, config.stop).close()
