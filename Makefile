@@ -10,7 +10,7 @@ DEPS := settings.ini setup.py constraints.txt
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo live test fuzz holes faults interrupts long scale audit lab sweep bench bench-live export readme docs release pictures hooks pins clean
+.PHONY: help demo live test fuzz holes faults interrupts stranger long scale audit lab sweep bench bench-live export readme docs release pictures hooks pins clean
 
 help: ## this list
 	@echo "make VERB, where VERB is one of"
@@ -36,6 +36,9 @@ faults: .venv/.dev ## kill, starve and double commands twenty times each; writes
 
 interrupts: .venv/.dev ## press Ctrl-C at a hundred random points of a command; writes results/interrupts.csv
 	$(BIN)/python tests/interrupts.py $(or $(CASES),100) results/interrupts.csv
+
+stranger: .venv/.dev ## a stranger's five minutes, from the wheel to a saved file; writes results/stranger/
+	$(BIN)/python tools/stranger.py results/stranger
 
 long: .venv/.dev ## animate an hour of video and watch memory and sound; writes results/speed/long/
 	@mkdir -p results/speed/long

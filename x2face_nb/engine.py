@@ -209,6 +209,7 @@ class _Landmarks:
     def __init__(self,
         file:str, # *.tflite in the package's folder `pretrained`
         *outputs:str, # names of its outputs
+        batch:int=1, # windows at a time
     ):
         ov = _library("openvino")
         core, path = ov.Core(), Path(str(resources.files("x2face_nb")))/"pretrained"/file
@@ -216,6 +217,7 @@ class _Landmarks:
         found = [o for name in outputs for o in model.outputs if name in o.get_names()]
         config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=1)
         model = ov.Model(found, model.get_parameters())
+        model.reshape([batch, *list(model.input().shape)[1:]])
         self._request = core.compile_model(model, "CPU", config).create_infer_request()
 
     def setInput(self, blob): self._blob = np.ascontiguousarray(blob.transpose(0, 2, 3, 1))
@@ -231,7 +233,7 @@ class _OpenVINOReader(FaceReader):
     def __init__(self):
         super().__init__()
         self.mesh.net = _Landmarks("face_landmark.tflite", "conv2d_20", "conv2d_30")
-        self.eyes = _Landmarks("iris_landmark.tflite", "output_eyes_contours_and_brows")
+        self.eyes = _Landmarks("iris_landmark.tflite", "output_eyes_contours_and_brows", batch=2)
 
 # %% ../nbs/52_engine.ipynb #52-engine-323
 def live_reader() -> FaceReader:

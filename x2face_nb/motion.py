@@ -170,21 +170,25 @@ class FaceReader:
         "Points of a face in pixels."
         points = self.mesh.points3d(img)
         if points is None: return None
-        points = points.copy()
-        for _, up, low, (a, b) in LIDS: points[[a, *low, b, *up], :2] = self._lids(img, *points[[a, b], :2])
+        points, ends = points.copy(), [list(e[-1]) for e in LIDS]
+        for (_, up, low, (a, b)), lids in zip(LIDS, self._lids(img, points[ends, :2])):
+            points[[a, *low, b, *up], :2] = lids
         return points
 
-    def _lids(self, img, outer, inner): # (16,2): lower row from the outer corner, then upper row
-        flip = bool(outer[0] > inner[0]) # the model knows one eye; it sees the other one mirrored
-        a, b = (inner, outer) if flip else (outer, inner)
-        side, angle = 2.3 * max(1., float(np.linalg.norm(b - a))), np.arctan2(*(b - a)[::-1])
-        c, s = np.cos(angle) * side / 64, np.sin(angle) * side / 64
-        turn = np.array([[c, -s], [s, c]]) @ np.diag([-1 if flip else 1, 1])
-        affine = np.hstack([turn, ((a + b) / 2 - turn @ [31.5, 31.5])[:, None]])
-        window = cv2.warpAffine(img, affine, (64, 64), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR)
-        self.eyes.setInput(cv2.dnn.blobFromImage(window, 1 / 255))
-        found = self.eyes.forward("output_eyes_contours_and_brows").reshape(71, 3)[:16, :2]
-        return (found - .5) @ turn.T + affine[:, 2]
+    def _lids(self, img, ends): # (2,2,2) corners → (2,16,2): lower row from the outer corner, then upper row
+        maps, flags = [_eye_window(*e) for e in ends], cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
+        windows = [cv2.warpAffine(img, a, (64, 64), flags=flags) for a in maps]
+        self.eyes.setInput(cv2.dnn.blobFromImages(windows, 1 / 255))
+        found = self.eyes.forward("output_eyes_contours_and_brows").reshape(2, 71, 3)[:, :16, :2]
+        return [(x - .5) @ a[:, :2].T + a[:, 2] for x, a in zip(found, maps)]
+
+def _eye_window(outer, inner): # corners → (2,3) from pixels of a window around an eye to those of the picture
+    flip = bool(outer[0] > inner[0]) # the model knows one eye; it sees the other one mirrored
+    a, b = (inner, outer) if flip else (outer, inner)
+    side, angle = 2.3 * max(1., float(np.linalg.norm(b - a))), np.arctan2(*(b - a)[::-1])
+    c, s = np.cos(angle) * side / 64, np.sin(angle) * side / 64
+    turn = np.array([[c, -s], [s, c]]) @ np.diag([-1 if flip else 1, 1])
+    return np.hstack([turn, ((a + b) / 2 - turn @ [31.5, 31.5])[:, None]])
 
 # %% ../nbs/26_motion.ipynb #26-motion-118
 def in_sides(
