@@ -42,7 +42,7 @@ stranger: .venv/.dev ## a stranger's five minutes, from the wheel to a saved fil
 
 long: .venv/.dev ## animate an hour of video and watch memory and sound; writes results/speed/long/
 	@mkdir -p results/speed/long
-	$(BIN)/papermill nbs/experiments/long.ipynb results/speed/long/long.ipynb -p results results/speed/long -p minutes 60
+	$(BIN)/papermill nbs/experiments/long.ipynb results/speed/long/long.ipynb -p results results/speed/long -p minutes 60 -p shorter 1,5,10
 
 scale: .venv/.dev ## what many tracks and two workers cost, and a plan for a million; writes results/speed/scale/ and voxceleb2/
 	@mkdir -p results/speed/scale results/speed/voxceleb2

@@ -663,7 +663,8 @@ class HeadMap(Motion):
         self.share = features * _share_of_features(self.rest[:, :2])
         middle, hair = points[OVAL].mean(0), _hair(points)
         self.moving = np.concatenate([self.rest, hair[np.abs(hair[:, :2]).max(1) < room - .01]])
-        far, edge = (2 * points[OVAL] - middle)[:, :2], np.linspace(-room, room, 6)
+        far = np.concatenate([middle + k * (points[OVAL] - middle) for k in (2, 2.5)])[:, :2]
+        edge = np.linspace(-room, room, 6)
         frame = np.array([(x, y) for x in edge for y in edge if room in (abs(x), abs(y))])
         self.still = np.concatenate([far[np.abs(far).max(1) < room - .01], frame])
 
@@ -749,12 +750,13 @@ def smoothed(
     template:MotionTemplate, # any
 ) -> tuple[np.ndarray, np.ndarray]: # (N,F,D) and (N,68,3) float32
     "Driving vectors and landmarks, filtered over each shot."
-    filters, out, before = (OneEuro(), OneEuro(beta=15.)), [], None # landmarks are small numbers
-    for vec, marks, t, shot in zip(template.vecs, template.points, template.times, template.shot):
+    filters, before = (OneEuro(), OneEuro(beta=15.)), None # landmarks are small numbers
+    out = np.empty_like(template.vecs), np.empty_like(template.points)
+    for i, (t, shot) in enumerate(zip(template.times, template.shot)):
         if shot != before: [f.reset() for f in filters]
         before = shot
-        out.append([f(x, t) for f, x in zip(filters, (vec, marks))])
-    return tuple(np.stack(x) for x in zip(*out))
+        for f, x, y in zip(filters, (template.vecs, template.points), out): y[i] = f(x[i], t)
+    return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-151
 def strain(
