@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['STRENGTH', 'CHEEKS', 'INSIDE', 'CLOSED', 'SHOWN', 'TOOTH', 'STABLE', 'EXPRESSIVE', 'MOTIONS', 'ROAM', 'inverse',
            'trace', 'similarity', 'residual_motion', 'Relative', 'FaceReader', 'in_sides', 'lid_openings', 'mouth_gap',
-           'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'moved_map', 'Lids',
-           'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'face_mask', 'spread', 'HeadMap',
-           'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'Mover', 'perform', 'LiveMotion',
-           'CropPath', 'follow']
+           'MotionTemplate', 'is_template', 'record', 'pose_distance', 'reference_frames', 'Rims', 'eye_rims',
+           'lip_rims', 'moved_map', 'move_mouth', 'upper_teeth', 'ExpressionMaps', 'lid_shares', 'opened', 'face_mask',
+           'spread', 'HeadMap', 'OneEuro', 'smoothed', 'strain', 'trust', 'MotionConfig', 'motion_config', 'Mover',
+           'perform', 'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
 import hashlib
@@ -345,6 +345,83 @@ def reference_frames(
     i = int(np.abs(template.times - at).argmin())
     return out | {int(template.shot[i]): i}
 
+# %% ../nbs/26_motion.ipynb #26-motion-032-b
+def _window(points, size): # (N,2) → the slices of a picture around them, and the places of its pixels (h,w,2)
+    lo, hi = (np.round(f(points, 0)).astype(int).clip(0, size) for f in (np.min, np.max))
+    x, y = (np.arange(a, b) for a, b in zip(lo, hi))
+    return (slice(lo[1], hi[1]), slice(lo[0], hi[0])), np.stack(np.meshgrid(x, y), -1)
+
+# %% ../nbs/26_motion.ipynb #26-motion-032
+class Rims:
+    "Two lids or two lips of a photograph, which slide over what is between them."
+    def __init__(self,
+        points:np.ndarray, # (468,2) of the photograph, as `FaceReader` gives
+        rows:tuple, # numbers of the points of the upper rim, of the lower one, and of both corners
+        reach:tuple, # how far above and below skin comes along, pixels
+        rise:float, # share of the way to each other that the lower rim goes
+        size:int, # side of the photograph, pixels
+    ):
+        up, low, ends = rows
+        start, end = sorted(points[list(ends)], key=lambda p: p[0])
+        width, along = np.linalg.norm(end - start), end - start
+        turn = np.array([along, [-along[1], along[0]]]) / width
+        rows = (points - start) @ turn.T # along the rims and down, pixels
+        heights = rows[up, 1].min() - reach[0], rows[low, 1].max() + reach[1]
+        self._box, self._at = _window([(x, y) for x in (0, width) for y in heights] @ turn + start, size)
+        x, self._y = np.moveaxis((self._at - start) @ turn.T, -1, 0)
+        def edge(row): return np.interp(x, *np.transpose(sorted(rows[[*ends, *row]].tolist())))
+        self._up, slack = edge(up), .05 * width * np.sin(np.pi * (x / width).clip(0, 1))
+        self._low = np.maximum(edge(low) + slack, self._up)
+        self._far, self._down = (self._up - reach[0], self._low + reach[1]), turn[1]
+        self._rise, self._soft = rise, .7 * size / 256
+
+    def __call__(self,
+        img:np.ndarray, # (S,S,3) uint8 RGB
+        share:float, # of the opening; 0 shuts it
+    ) -> np.ndarray: # (S,S,3) uint8 RGB
+        "The photograph with these rims moved."
+        if share == 1 or not self._y.size: return img
+        low = self._low - self._rise * max(0, 1 - share) * (self._low - self._up)
+        up = low - (1.04 * share - .04) * (low - self._up) # shut rims overlap
+        between = self._low - (self._low - self._y) / max(1, share)
+        out, mine = img.copy(), self._read(img, between)
+        for there, edge, side in ((self._slid(1, low), low, 1), (self._slid(0, up), up, -1)):
+            cover = np.clip(side * (self._y - edge) / self._soft + .5, 0, 1)[..., None]
+            mine += cover * (self._read(img, there) - mine)
+        out[self._box] = mine.round().clip(0, 255)
+        return out
+
+    def _slid(self, rim, edge): # where skin that moves along with a rim is read
+        rest, far = (self._up, self._low)[rim], self._far[rim]
+        t = ((self._y - far) / (edge - far)).clip(0, 1)
+        return self._y - (edge - rest) * t * t * (3 - 2 * t)
+
+    def _read(self, img, y):
+        at = np.float32(self._at + (y - self._y)[..., None] * self._down)
+        out = cv2.remap(img, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.float32(out)
+
+# %% ../nbs/26_motion.ipynb #26-motion-131
+def eye_rims(
+    points:np.ndarray, # (468,2) of a photograph
+    eye:int, # 0 for the left one in the picture, 1 for the right one
+    size:int, # side of the photograph, pixels
+) -> Rims:
+    "The lids of one eye."
+    _, up, low, ends = LIDS[eye]
+    width = np.linalg.norm(np.subtract(*points[list(ends)]))
+    brow = .85 * np.linalg.norm(points[up].mean(0) - points[BROWS[eye, 5:]].mean(0))
+    return Rims(points, (up, low, ends), (max(.25 * width, brow), .5 * width), .1, size)
+
+# %% ../nbs/26_motion.ipynb #26-motion-131-b
+def lip_rims(
+    points:np.ndarray, # (468,2) of a photograph
+    size:int, # side of the photograph, pixels
+) -> Rims:
+    "The lips."
+    far = lambda a, b: np.linalg.norm(points[a] - points[b])
+    return Rims(points, (UPPER_LIP[3], LOWER_LIP[3], (78, 308)), (.9 * far(13, 2), far(14, 152)), .65, size)
+
 # %% ../nbs/26_motion.ipynb #26-motion-030
 def moved_map(
     rest:np.ndarray, # (468,2) points of a photograph
@@ -368,65 +445,10 @@ def moved_map(
     (ys, xs), out = np.nonzero(which >= 0), np.zeros((size, size, 2), np.float32)
     at = np.stack([xs, ys, np.ones_like(xs)], 1).astype(np.float64)
     out[ys, xs] = np.einsum("nk,nkc->nc", at, affine[which[ys, xs]]) - at[:, :2]
-    return cv2.medianBlur(cv2.medianBlur(out, 3), 3) # lids that touch keep their edge
+    return cv2.medianBlur(cv2.medianBlur(out, 3), 3) # lips that touch keep their edge
 
 @lru_cache(4)
 def _triangles(points:bytes): return Delaunay(np.frombuffer(points).reshape(-1, 2)).simplices
-
-# %% ../nbs/26_motion.ipynb #26-motion-032-b
-def _window(points, size): # (N,2) → the slices of a picture around them, and the places of its pixels (h,w,2)
-    lo, hi = (np.round(f(points, 0)).astype(int).clip(0, size) for f in (np.min, np.max))
-    x, y = (np.arange(a, b) for a, b in zip(lo, hi))
-    return (slice(lo[1], hi[1]), slice(lo[0], hi[0])), np.stack(np.meshgrid(x, y), -1)
-
-# %% ../nbs/26_motion.ipynb #26-motion-032
-class Lids:
-    "The lids of one eye of a photograph, which slide over its eyeball."
-    def __init__(self,
-        points:np.ndarray, # (468,2) of the photograph, as `FaceReader` gives
-        eye:int, # 0 for the left one in the picture, 1 for the right one
-        size:int, # side of the photograph, pixels
-    ):
-        _, up, low, ends = LIDS[eye]
-        start, end = sorted(points[list(ends)], key=lambda p: p[0])
-        width, along = np.linalg.norm(end - start), end - start
-        turn = np.array([along, [-along[1], along[0]]]) / width
-        rows = (points - start) @ turn.T # along the eye and down, pixels
-        free = rows[up, 1].mean() - rows[BROWS[eye, 5:], 1].mean() # between lid and brow
-        brow, cheek = max(.25 * width, .85 * free), .5 * width
-        heights = rows[up, 1].min() - brow, rows[low, 1].max() + cheek
-        self._box, self._at = _window([(x, y) for x in (0, width) for y in heights] @ turn + start, size)
-        x, self._y = np.moveaxis((self._at - start) @ turn.T, -1, 0)
-        def edge(row): return np.interp(x, *np.transpose(sorted(rows[[*ends, *row]].tolist())))
-        self._up = edge(up)
-        self._low = np.maximum(edge(low) + .05 * width * np.sin(np.pi * (x / width).clip(0, 1)), self._up)
-        self._far, self._down, self._soft = (self._up - brow, self._low + cheek), turn[1], .7 * size / 256
-
-    def __call__(self,
-        img:np.ndarray, # (S,S,3) uint8 RGB
-        share:float, # of the opening; 0 shuts the eye, more than 1 opens it wider
-    ) -> np.ndarray: # (S,S,3) uint8 RGB
-        "The photograph with this eye moved."
-        if share == 1 or not self._y.size: return img
-        low = self._low - .1 * max(0, 1 - share) * (self._low - self._up)
-        up = low - (1.04 * share - .04) * (low - self._up) # shut lids overlap, so that nothing shows
-        ball = self._low - (self._low - self._y) / max(1, share)
-        out, mine = img.copy(), self._read(img, ball)
-        for there, edge, side in ((self._slid(1, low), low, 1), (self._slid(0, up), up, -1)):
-            cover = np.clip(side * (self._y - edge) / self._soft + .5, 0, 1)[..., None]
-            mine += cover * (self._read(img, there) - mine)
-        out[self._box] = mine.round().clip(0, 255)
-        return out
-
-    def _slid(self, lid, edge): # where skin that moves along with a lid is read
-        rest, far = (self._up, self._low)[lid], self._far[lid]
-        t = ((self._y - far) / (edge - far)).clip(0, 1)
-        return self._y - (edge - rest) * t * t * (3 - 2 * t)
-
-    def _read(self, img, y):
-        at = np.float32(self._at + (y - self._y)[..., None] * self._down)
-        out = cv2.remap(img, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return np.float32(out)
 
 # %% ../nbs/26_motion.ipynb #26-motion-035-b
 def _open(points, wider, u, low, jaw, down):
@@ -438,11 +460,9 @@ def _open(points, wider, u, low, jaw, down):
     return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-035-c
-def _close(points, share, low, jaw, down):
-    way = share * (points[LOWER_LIP[3]] - points[UPPER_LIP[3]])
-    out = points - (.5 * np.linalg.norm(way, axis=1).max() * jaw * low)[:, None] * down
-    for rows, part in ((UPPER_LIP, .35), (LOWER_LIP, -.65)):
-        for row in rows: out[row] = points[row] + part * way
+def _close(points, share):
+    way, out = share * (points[LOWER_LIP[3]] - points[UPPER_LIP[3]]), points.copy()
+    for rows, part in ((UPPER_LIP, .35), (LOWER_LIP, -.65)): out[rows] += part * way
     return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-035
@@ -451,15 +471,14 @@ def move_mouth(
     gap:float, # wanted `mouth_gap`
 ) -> np.ndarray: # (468,2)
     "Points with the mouth opened or closed to a gap."
-    now, down, middle = mouth_gap(points), points[152] - points[10], points[[13, 14]].mean(0)
+    if gap < (now := mouth_gap(points)): return _close(points, 1 - gap / now)
+    middle, down = points[[13, 14]].mean(0), points[152] - points[10]
     down = down / np.linalg.norm(down)
     width = np.linalg.norm(points[78] - points[308])
     u = (points - middle) @ [down[1], -down[0]] / width * 2 # -1 and 1 at the corners
     low = (points - middle) @ down / max(1., (points[152] - middle) @ down) # 1 at the chin
     jaw = np.where(low > 0, np.exp(-(u / 2.2)**2), 0)
-    low = np.clip(low, 0, 1.2)
-    if gap >= now: return _open(points, gap - now, u, low, jaw, down)
-    return _close(points, 1.08 * (1 - gap / now), low, jaw, down)
+    return _open(points, gap - now, u, np.clip(low, 0, 1.2), jaw, down)
 
 # %% ../nbs/26_motion.ipynb #26-motion-137
 SHOWN, TOOTH = .05, .075 # a `mouth_gap` that shows teeth; their length, in distances of the eyes' corners
@@ -499,10 +518,11 @@ class ExpressionMaps:
     ):
         self.img, self.size, self.points = img, len(img), np.float64(points[:, :2])
         self.gap = mouth_gap(self.points)
-        gaps = np.unique([*np.linspace(0, self.gap, 6), *np.linspace(self.gap, max(.6, self.gap + .1), 12)])
-        self._lids = [Lids(self.points, eye, self.size) for eye in (0, 1)]
+        self._lids = [eye_rims(self.points, eye, self.size) for eye in (0, 1)]
+        self._lips, gaps = lip_rims(self.points, self.size), np.linspace(self.gap, max(.6, self.gap + .1), 12)
         self._mouth = gaps, np.stack([self._opened(g) for g in gaps])
-        self._lips = np.stack([_inner_lips(move_mouth(self.points, g)) for g in gaps])
+        self._gaps = np.unique([*np.linspace(0, self.gap, 6), *gaps])
+        self._inner = np.stack([_inner_lips(move_mouth(self.points, g)) for g in self._gaps])
         self._dark = self._colour([*UPPER_LIP[:2].flat, *LOWER_LIP[:2].flat]) * [.3, .22, .22]
         self._ivory = self._colour(CHEEKS).mean() * np.array([1.08, 1., .92])
         self._here = np.stack(np.meshgrid(*[np.arange(self.size, dtype=np.float32)] * 2), -1)
@@ -524,7 +544,6 @@ class ExpressionMaps:
     def _opened(self, gap):
         moved = move_mouth(self.points, gap)
         out = moved_map(self.points, moved, self.size, INSIDE)
-        if gap <= self.gap: return out
         mask = cv2.GaussianBlur(self._inside(moved), (0, 0), self.size / 370)[..., None]
         return np.float32(out * (1 - mask) - mask * self._lift(gap))
 
@@ -539,6 +558,7 @@ class ExpressionMaps:
         return out
 
     def _spoken(self, gap, paint):
+        if gap < self.gap: return self._lips(self.img, gap / self.gap)
         at = self._here + _between(*self._mouth, gap)
         out = cv2.remap(self.img, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         wider = gap - self.gap
@@ -560,12 +580,12 @@ class ExpressionMaps:
     ) -> float:
         "The gap to ask for: driving fields open and close a mouth, too, and the map adds what they lack."
         if gap <= 0: return 0.
-        places = np.concatenate([self._lips.reshape(-1, 2), self.points[[33, 263]]]) * 2 / (self.size - 1) - 1
-        *lips, a, b = trace(grid, places)
-        lips = np.reshape(lips, self._lips.shape)
+        places = np.concatenate([self._inner.reshape(-1, 2), self.points[[33, 263]]])
+        *lips, a, b = trace(grid, places * 2 / (self.size - 1) - 1)
+        lips = np.reshape(lips, self._inner.shape)
         gaps = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.linalg.norm(a - b)
-        shut = np.clip(2 - self.gap / CLOSED, 0, 1) * np.interp(self.gap, self._mouth[0], gaps) # closed lips'
-        return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._mouth[0]))
+        shut = np.clip(2 - self.gap / CLOSED, 0, 1) * np.interp(self.gap, self._gaps, gaps) # closed lips'
+        return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._gaps))
 
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
     return np.stack([points[UPPER_LIP[3][3:6]], points[LOWER_LIP[3][3:6]]])
