@@ -665,7 +665,7 @@ def _share_of_features(rest): # (68,2) → (68,12): brows move alone, lips with 
     share[EXPRESSIVE, range(len(EXPRESSIVE))] = 1
     left, right = rest[[48, 54]]
     u = (rest[lips] - left) @ (right - left) / ((right - left) @ (right - left))
-    share[lips, -2:] = np.stack([1 - 2 * u, 2 * u - 1], 1).clip(0, 1)
+    share[lips, -2:] = .7 * np.stack([1 - 2 * u, 2 * u - 1], 1).clip(0, 1) # all of it costs likeness
     return share
 
 # %% ../nbs/26_motion.ipynb #26-motion-148
