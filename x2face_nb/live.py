@@ -19,7 +19,7 @@ import torch
 
 from .animate import AnimateConfig, TrustGuard
 from .core import Config, X2FaceError
-from .engine import Engine, live_reader, make_engine
+from .engine import Engine, TorchEngine, live_reader, make_engine
 from .faces import Face, FaceDetector, SquareCrop, StreamCrop
 from .motion import LiveMotion, MotionConfig, trust
 from .render import LIVE, EmbeddedFace, Rendering, rendering
@@ -299,6 +299,7 @@ class LiveSession:
         stamp = began if stamp is None else stamp
         with self._lock:
             self._open()
+            if not isinstance(self.engine, TorchEngine): torch.set_num_threads(1) # for this thread
             drv, says = self._timed("crop", self._look, frame, stamp)
             if drv is not None:
                 flow = self._timed("drive", self.engine.drive, drv, self._render)
