@@ -134,6 +134,8 @@ def test_offline(window, world):
     wait_changed(page, "offline-face", before)
     page.get_by_test_id("offline-driver-file").set_input_files(world.files / "clip.mp4")
     expect(status).to_have_text(re.compile("^Ready: clip"))
+    page.wait_for_function("""() => { const add = document.querySelector('[data-testid=offline-driver-add]'), row = add.closest('.x2f-gallery');
+        return row.querySelector(':checked').closest('.x2f-item').getBoundingClientRect().right <= add.getBoundingClientRect().left }""") # in sight
     page.evaluate("""() => { window.bars = []; const bar = document.querySelector('[data-testid=offline-progress]');
         new MutationObserver(() => bars.push(bar.value)).observe(bar, { attributes: true }) }""")
     empty = picture(page, "offline-generated")

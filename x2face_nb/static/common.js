@@ -76,11 +76,19 @@ function filePicker(id, text, accept, multiple, take, cls = "") {
   return [button(`${id}-add`, text, () => input.click(), cls), input];
 }
 
+// A gallery of one row may be longer than its place: scroll to a tile that is beyond the edge, or below the button that adds one.
+function inSight(tile) {
+  const row = tile?.closest(".x2f-gallery"), add = row?.querySelector(".x2f-add");
+  if (!row || !tile.offsetWidth) return;
+  const [t, r] = [tile, row].map(x => x.getBoundingClientRect()), end = r.right - (add ? add.offsetWidth + 12 : 0);
+  if (t.left < r.left || t.right > end) row.scrollLeft += t.right - end;
+}
+
 // Pictures to choose one from; arrow keys move between them as in any group of radio buttons. The chosen one can be removed.
 function gallery(id, title, items, chosen, choose, remove) {
   const group = newId();
   const box = h("div", { class: "x2f-tiles", role: "radiogroup", "aria-label": title });
-  let shown = null;
+  let shown = null, last = chosen;
   const tile = (item, i) => {
     const radio = h("input", { ...named(`${id}-${i}`, item.name), type: "radio", name: group });
     radio.addEventListener("change", () => choose(i));
@@ -96,6 +104,7 @@ function gallery(id, title, items, chosen, choose, remove) {
       box.replaceChildren(...items.map(tile));
     }
     box.querySelectorAll("input").forEach((radio, i) => { radio.checked = i === chosen; });
+    if (chosen !== last) requestAnimationFrame(() => inSight(box.children[last = chosen]));
   };
   update(items, chosen);
   return [box, update];
