@@ -89,7 +89,7 @@ class Likeness:
         "One sentence."
         angles, vec = self._seen(gen)
         if angles is None: return "No face is found in this frame."
-        said = ", ".join(f"{k} {a:.0f}°" for k, a in zip(POSE, angles - self.rest))
+        said = ", ".join(f"{k} {a:.0f}°" for k, a in zip(POSE, (angles - self.rest).round() + 0.))
         near = f"; likeness {identity_similarity(vec, self.own):.2f}" if self.identity else ""
         return f"The head is turned by {said}{near}."
 
