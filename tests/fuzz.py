@@ -184,7 +184,7 @@ def readers(corpus:Path):
     from x2face_nb.ablation import collect
     from x2face_nb.render import EmbeddedFace
     from x2face_nb.cli import describe
-    from x2face_nb.control_panel import _decoded
+    from x2face_nb.control_panel import painted_layer
     from x2face_nb.core import read_log
     from x2face_nb.data import Frames, read_tracks, track_landmarks
     from x2face_nb.motion import MotionTemplate
@@ -247,7 +247,7 @@ def readers(corpus:Path):
     pictures, films = [read_image, describe, is_image], [film, film_25, describe, is_video]
     table = {f"picture.{k}": [of_file(r) for r in pictures] for k in ("png", "jpg", "webp", "bmp", "tif", "gif")}
     table["picture.jpg"].append(lambda at, data, name: decode_frame(data))
-    table["picture.png"].append(lambda at, data, name: _decoded(data))
+    table["picture.png"].append(lambda at, data, name: painted_layer(data))
     table["alpha.png"] = table["picture.png"]
     table["moves.gif"] = [of_file(r) for r in pictures + films]
     table |= {f"film.{k}": [of_file(r) for r in films] for k in ("mp4", "mkv", "avi", "webm", "ts")}

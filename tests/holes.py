@@ -250,7 +250,7 @@ def stuck(at):
 
 @hole("PostScript named `me.jpg`, in a file or painted on a face", "Pillow started Ghostscript")
 def postscript(at):
-    from x2face_nb.control_panel import _decoded
+    from x2face_nb.control_panel import painted_layer
     from x2face_nb.video import is_image, read_image
     (at / "bin").mkdir()
     for name in ("gs", "gswin32c", "gswin64c"):
@@ -262,7 +262,7 @@ def postscript(at):
         (at / name).write_bytes(data)
         assert not is_image(at / name)
         said = says(read_image, at / name)
-    says(_decoded, data)
+    says(painted_layer, data)
     refused("animate", at / "me.jpg", face_files(at)[1], "-o", at / "out.mp4")
     assert not (at / "started").exists(), "Ghostscript was started"
     return said
@@ -326,9 +326,9 @@ def scans(at):
 
 @hole("A painted layer of 12,000² from the browser", "not tried")
 def layer(at):
-    from x2face_nb.control_panel import _decoded
-    for data in (png(12000, 12000, 8, rows=99), png(40000, 40000, rows=9), b"", b"GIF89a" + bytes(20)): said = says(_decoded, data)
-    return says(_decoded, png(12000, 12000, 8, rows=99)) or said
+    from x2face_nb.control_panel import painted_layer
+    for data in (png(12000, 12000, 8, rows=99), png(40000, 40000, rows=9), b"", b"GIF89a" + bytes(20)): said = says(painted_layer, data)
+    return says(painted_layer, png(12000, 12000, 8, rows=99)) or said
 
 
 def tensors(at:Path, meta:dict, **shapes) -> Path:

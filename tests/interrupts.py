@@ -62,6 +62,7 @@ def attempt(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler) # a shell ignores it for what runs in the background, and so would the command
     tries, to = int((sys.argv[1:] or [100])[0]), (sys.argv[2:] or [None])[0]
     rng, slowness = random.Random(0), max(1., os.getloadavg()[0] / (os.cpu_count() or 1))
     with tempfile.TemporaryDirectory() as d:
