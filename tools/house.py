@@ -144,6 +144,8 @@ def security() -> str:
         "### Damaged files (`make fuzz`)", table(results / "fuzz.csv", cases="cases", read="read", refused="refused in a sentence", findings="findings",
             longest_s="longest case (s)", peak_MB="most memory (MB)"),
         "### Faults (`make faults`)", table(results / "faults.csv", command="command", fault="fault", cases="cases", findings="findings", ends="how they ended"),
+        "### Ctrl-C at random points (`make interrupts`)", table(results / "interrupts.csv", end="how the command ended", tries="tries",
+            median="seconds from Ctrl-C, median", slowest="slowest"),
         "### Attacks and accidents of the first version (`make holes`)", "Memory is what an attempt added to the process.",
         table(results / "holes.csv", tried="tried", before="in the first version", after="today", seconds="s", peak_MB="MB")]
     before, _, rest = page.partition(BEGIN)
