@@ -203,22 +203,27 @@ class OpenVINOBF16Engine(OpenVINOEngine):
     "OpenVINO, bfloat16. Raises `X2FaceError` if it is not installed or the processor has no bfloat16."
     name, precision, exact = "openvino-bf16", "bf16", False
 
+# %% ../nbs/52_engine.ipynb #52-engine-331
+@lru_cache
+def _compiled(file:str, outputs:tuple[str, ...], batch:int):
+    "A packaged landmark model, compiled once for all readers; `file` is in the package's folder `pretrained`."
+    ov = _library("openvino")
+    core = ov.Core()
+    model = core.read_model(Path(str(resources.files("x2face_nb")))/"pretrained"/file)
+    found = [o for name in outputs for o in model.outputs if name in o.get_names()]
+    config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=1)
+    model = ov.Model(found, model.get_parameters())
+    model.reshape([batch, *list(model.input().shape)[1:]])
+    return core.compile_model(model, "CPU", config)
+
 # %% ../nbs/52_engine.ipynb #52-engine-321
 class _Landmarks:
     "A packaged landmark model on OpenVINO, with the methods of the `cv2.dnn.Net` it replaces."
     def __init__(self,
-        file:str, # *.tflite in the package's folder `pretrained`
+        file:str, # *.tflite
         *outputs:str, # names of its outputs
         batch:int=1, # windows at a time
-    ):
-        ov = _library("openvino")
-        core, path = ov.Core(), Path(str(resources.files("x2face_nb")))/"pretrained"/file
-        model = core.read_model(path)
-        found = [o for name in outputs for o in model.outputs if name in o.get_names()]
-        config = dict(PERFORMANCE_HINT="LATENCY", INFERENCE_PRECISION_HINT="f32", INFERENCE_NUM_THREADS=1)
-        model = ov.Model(found, model.get_parameters())
-        model.reshape([batch, *list(model.input().shape)[1:]])
-        self._request = core.compile_model(model, "CPU", config).create_infer_request()
+    ): self._request = _compiled(file, outputs, batch).create_infer_request()
 
     def setInput(self, blob): self._blob = np.ascontiguousarray(blob.transpose(0, 2, 3, 1))
 
