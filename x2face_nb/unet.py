@@ -27,6 +27,12 @@ class Down(nn.Module):
     def forward(self, x:Tensor) -> Tensor: # (B,c_in,H,W) → (B,c_out,H/2,W/2)
         return self.norm(self.conv(self.act(x)))
 
+# %% ../nbs/21_unet.ipynb #21-unet-110
+def _double(x:Tensor, less:int=0) -> Tensor: # (B,C,H,W) → (B,C,2H-less,2W-less)
+    "Bilinear doubling. With one pixel less, every value of `x` stays where it is, and means lie between."
+    size = [2 * n - less for n in x.shape[-2:]]
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
 # %% ../nbs/21_unet.ipynb #21-unet-010
 class Up(nn.Module):
     "ReLU → bilinear ×2 → Conv 3×3 → norm: doubles the resolution."
@@ -39,9 +45,8 @@ class Up(nn.Module):
         self.conv = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
         self.norm = norm_layer(c_out) if norm else nn.Identity()
 
-    def forward(self, x:Tensor) -> Tensor: # (B,c_in,H,W) → (B,c_out,2H,2W)
-        x = F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=True)
-        return self.norm(self.conv(x))
+    def forward(self, x:Tensor, less:int=0) -> Tensor: # (B,c_in,H,W) → (B,c_out,2H-less,2W-less)
+        return self.norm(self.conv(_double(F.relu(x), less)))
 
 # %% ../nbs/21_unet.ipynb #21-unet-012
 def init_weights(
@@ -80,6 +85,7 @@ class Decoder(nn.Module):
         c_out:int, # channels of the result
         skips:bool, # concatenate the encoder's levels
         n_up:int|None=None, # doublings; None for full resolution
+        finer:int=0, # further doublings, without skips, whose heads add detail to the enlarged result
         norm_layer=nn.BatchNorm2d, # type of norm
     ):
         super().__init__()
@@ -88,15 +94,21 @@ class Decoder(nn.Module):
         into = [widths[-1], *(w * 2 if skips else w for w in out[:-1])]
         self.ups = nn.ModuleList(Up(a, b, norm=i < n_up - 1, norm_layer=norm_layer)
                                  for i, (a, b) in enumerate(zip(into, out)))
+        deep = [into[-1], *([*widths[-2::-1]] + finer * [widths[0]])[n_up - 1:][:finer]]
+        self.finer = nn.ModuleList(Up(a, b, norm_layer=norm_layer) for a, b in zip(deep, deep[1:]))
+        self.details = nn.ModuleList(Up(b, c_out, norm=False) for b in deep[1:])
         self.skips = skips
 
     def forward(self,
         x:Tensor, # (B,C,h,w) bottleneck
         levels:list[Tensor]|None=None, # the encoder's outputs; required with skips
-    ) -> Tensor: # (B,c_out,h·2**n_up,w·2**n_up)
+    ) -> Tensor: # (B,c_out,h·2**n_up,w·2**n_up), and once 2H-1 for each of `finer`
         for i, up in enumerate(self.ups):
             if self.skips and i: x = torch.cat([x, levels[-1-i]], 1)
-            x = up(x)
+            before, x = x, up(x)
+        for i, (up, detail) in enumerate(zip(self.finer, self.details)):
+            before = up(before, less=min(i, 1))
+            x = _double(x, less=1) + detail(before, less=1)
         return x
 
 # %% ../nbs/21_unet.ipynb #21-unet-021
@@ -110,7 +122,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.encoder = Encoder(widths, c_in, norm_layer)
-        self.decoder = Decoder(widths, c_out, True, n_up, norm_layer)
+        self.decoder = Decoder(widths, c_out, True, n_up, norm_layer=norm_layer)
         init_weights(self)
 
     def forward(self, x:Tensor) -> Tensor: # (B,c_in,H,W) → (B,c_out,H',W')
@@ -129,12 +141,14 @@ class EncoderDecoder(nn.Module):
         widths:tuple[int, ...]=(64, 128, 256, 512, 512, 512, 512, 128), # channels after each halving
         c_in:int=3, c_out:int=2, # channels of the frame, of the result
         n_up:int|None=None, # doublings; None for full resolution
+        finer:int=0, # further doublings, whose heads start at zero
         norm_layer=nn.BatchNorm2d, # type of norm
     ):
         super().__init__()
         self.encoder = Encoder(widths, c_in, norm_layer)
-        self.decoder = Decoder(widths, c_out, False, n_up, norm_layer)
+        self.decoder = Decoder(widths, c_out, False, n_up, finer, norm_layer)
         init_weights(self)
+        for detail in self.decoder.details: nn.init.zeros_(detail.conv.weight)
 
     def encode(self, x:Tensor) -> Tensor: # (B,c_in,H,W) → (B,D)
         "Frame to vector."

@@ -32,6 +32,7 @@ class NetworkConfig(Config):
     "Shape of one of the two networks."
     widths:tuple[int, ...]=(64, 128, 256, 512, 512, 512, 512, 512) # channels per halving, bottleneck last
     n_up:int=8 # the flow field has 2**n_up pixels per side
+    finer:int=0 # doublings of a driving field whose heads add detail; they start at zero
     size:int=0 # side of the frame that the network sees, a power of two; 0 for 2**len(widths), as in a U-Net
     def __post_init__(self):
         super().__post_init__()
@@ -39,9 +40,10 @@ class NetworkConfig(Config):
             raise X2FaceError(f"widths takes 2 to 12 channel counts of 1 to {2**14}.")
         if not 0 <= self.size <= 2**12 or self.size.bit_count() > 1:
             raise X2FaceError(f"size takes 0 or a power of two up to {2**12}, got {self.size}.")
-        if not 0 < self.n_up <= self.halvings:
-            raise X2FaceError(f"n_up takes 1 to {self.halvings} here, since the flow field must not be finer "
-                              f"than what the network sees, got {self.n_up}.")
+        if not 0 < self.n_up <= self.n_up + self.finer <= self.halvings:
+            raise X2FaceError(f"n_up takes 1 to {self.halvings} here, and finer 0 or what n_up leaves, since "
+                              "the flow field must not be finer than what the network sees, "
+                              f"got {self.n_up} and {self.finer}.")
 
     @property
     def halvings(self) -> int:
@@ -88,6 +90,8 @@ def _check_networks(cfg:X2FaceConfig):
         if (name == "driving" or cfg.backbone == "unet") and net.halvings != len(net.widths):
             raise X2FaceError(f"{name}.size takes 0 or {2**len(net.widths)}: "
                               "this network halves the frame once per width, down to one pixel.")
+    if cfg.embedding.finer:
+        raise X2FaceError("embedding.finer takes 0; only the driving field has finer levels.")
     e = cfg.embedding
     if cfg.backbone == "unet3plus" and not (e.size and 0 <= e.halvings - e.n_up <= len(e.widths) - 2):
         raise X2FaceError("backbone 'unet3plus' requires embedding.size, and a flow field that one of "
@@ -190,7 +194,7 @@ class DrivingNetwork(nn.Module):
     ):
         super().__init__()
         self.cfg = cfg
-        self.body = EncoderDecoder(cfg.driving.widths, n_up=cfg.driving.n_up)
+        self.body = EncoderDecoder(cfg.driving.widths, n_up=cfg.driving.n_up, finer=cfg.driving.finer)
         if cfg.zero_heads: _zero(self.body)
 
     def encode(self,
@@ -340,15 +344,16 @@ def pretrained_path() -> Path:
 # %% ../nbs/23_x2face.ipynb #23-x2face-039a
 def load_model(
     path:str|Path|None=None, # *.safetensors; the packaged weights where None
-    cfg:X2FaceConfig|None=None, # refuse weights of another configuration
+    cfg:X2FaceConfig|None=None, # refuse weights of another one, but for finer levels, which start at zero
     device:torch.device|str="cpu", # the model's device
 ) -> X2Face: # in evaluation mode
     "Load a model. Raises `X2FaceError` for a missing, damaged or foreign file, or another configuration."
     path = Path(path or pretrained_path())
     file_cfg, _ = read_model_info(path)
-    if cfg is not None and file_cfg != cfg:
+    cfg = cfg or file_cfg
+    if file_cfg not in (cfg, cfg.replace(driving__finer=0)):
         raise X2FaceError(f"{path} holds weights of {config_name(file_cfg)}, not of {config_name(cfg)}; "
                           "choose the preset of the file, or another file.")
-    model, (_, state) = X2Face(file_cfg), load_tensors(path)
-    model.load_state_dict(state)
+    model, (_, state) = X2Face(cfg), load_tensors(path)
+    model.load_state_dict(model.state_dict() | state)
     return model.to(device).eval()
