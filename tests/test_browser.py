@@ -139,7 +139,16 @@ def test_offline(window, world):
     page.evaluate("""() => { window.bars = []; const bar = document.querySelector('[data-testid=offline-progress]');
         new MutationObserver(() => bars.push(bar.value)).observe(bar, { attributes: true }) }""")
     empty = picture(page, "offline-generated")
-    page.get_by_test_id("offline-animate").click()
+    page.locator("[data-testid=offline-options] summary").click()
+    page.get_by_test_id("offline-option-start").fill("50.2") # any number within the bounds
+    page.get_by_test_id("offline-animate").dblclick() # the second click does not cancel
+    expect(page.get_by_test_id("offline-options")).not_to_have_attribute("open", "")
+    expect(status).to_have_text("clip has no frame from 50.2 s on; choose an earlier start.") # a name of the visitor's, not ours
+    page.locator("[data-testid=offline-options] summary").click()
+    page.get_by_test_id("offline-option-start").fill("0")
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("offline-options")).not_to_have_attribute("open", "")
+    page.get_by_test_id("offline-animate").dblclick()
     expect(studio).to_have_attribute("data-state", "done")
     assert max(page.evaluate("() => bars")) > 0
     wait_changed(page, "offline-generated", empty)
@@ -152,7 +161,9 @@ def test_offline(window, world):
     page.keyboard.press("Delete")
     expect(page.get_by_test_id("offline-source-4")).to_have_count(0)
     (world.files / "notes.png").write_text("no picture")
-    page.get_by_test_id("offline-source-file").set_input_files(world.files / "notes.png")
+    page.get_by_test_id("offline-source-file").set_input_files([world.files / "notes.png", world.files / "portrait0.png"])
+    page.get_by_test_id("offline-source-many").click()
+    expect(page.get_by_test_id("offline-source-4")).to_be_checked() # one that cannot be read does not stop the others
     expect(status).to_have_attribute("data-level", "error")
     expect(status).to_contain_text("notes.png")
 

@@ -241,9 +241,12 @@ def _writable(
     sources:list=(), # files that are read
     force:bool=False, # replace files that exist
     folders:bool=False, # a folder may be an output
+    tensors:str="", # what the first output is, where it must be a .safetensors file
 ):
     "Raises `X2FaceError` for an output that may not or cannot be written."
     from x2face_nb.core import X2FaceError
+    if tensors and outs[0].suffix != ".safetensors":
+        raise X2FaceError(f"{tensors} is a .safetensors file; name {outs[0]} so.")
     for out in filter(None, outs):
         for p in sources:
             if out.exists() and p.exists() and out.samefile(p):
@@ -257,16 +260,23 @@ def _writable(
             raise X2FaceError(f"{folder} cannot be written to; choose another folder for {out.name}.")
 
 # %% ../nbs/60_cli.ipynb #60-cli-323
+def _swept(
+    angles:dict, # yaw, pitch and roll, those that were asked for
+    seconds:float, fps:float|None, # of the sweep
+):
+    "A `PoseCurve` through the stops."
+    from x2face_nb.control import sweep
+    return sweep(**angles, seconds=seconds, fps=fps or 25.)
+
 def _posed(
     sources:list, # pictures
     driving:Path, # the last file
     pose:Path|None, # file of head angles
-    angles:dict, # of a sweep; None where not asked for
+    angles:dict, # of a sweep; empty for none
     seconds:float, fps:float|None, # of a sweep
 ) -> tuple: # sources, driver, frames a second to resample to
     "Sources and driver of a command that may turn the head. Raises `X2FaceError` if they conflict."
     from x2face_nb.core import X2FaceError
-    angles = {k: v for k, v in angles.items() if v is not None}
     if driving.suffix.lower() == ".csv" and not pose: pose, driving = driving, None
     if not (pose or angles):
         if not sources:
@@ -274,29 +284,27 @@ def _posed(
         return sources, driving, fps
     if pose and angles:
         raise X2FaceError("Choose a file of head angles, or --yaw, --pitch and --roll, not both.")
-    from x2face_nb.control import PoseDriver, sweep
+    from x2face_nb.control import PoseDriver
     from x2face_nb.motion import is_template
     from x2face_nb.video import is_image
     is_face = driving and driving.suffix == ".safetensors" and not is_template(driving)
     if driving and (not sources or is_face or is_image(driving)): sources, driving = [*sources, driving], None
-    curve = pose or sweep(**angles, seconds=seconds, fps=fps or 25.)
-    return sources, PoseDriver(curve, driving, bool(pose), fps or 25.), None
+    return sources, PoseDriver(pose or _swept(angles, seconds, fps), driving, bool(pose), fps or 25.), None
 
 # %% ../nbs/60_cli.ipynb #60-cli-423
 def _spoken(
     sound:Path, # the last file
     pose:Path|None, # CSV file of head angles
-    angles:dict, # of a sweep; None where not asked for
+    angles:dict, # of a sweep; empty for none
     seconds:float, fps:float|None, # of a sweep and of the result
 ): # `AudioDriver`
     "A driver that follows a sound. Raises `X2FaceError` for what does not go with one."
     from x2face_nb.audio import AudioDriver
-    from x2face_nb.control import read_pose, sweep
+    from x2face_nb.control import read_pose
     from x2face_nb.core import X2FaceError
-    angles = {k: v for k, v in angles.items() if v is not None}
     if pose and (angles or pose.suffix.lower() != ".csv"):
         raise X2FaceError("A sound goes with a CSV file of head angles, or with --yaw, --pitch and --roll.")
-    curve = read_pose(pose) if pose else sweep(**angles, seconds=seconds, fps=fps or 25.) if angles else None
+    curve = read_pose(pose) if pose else _swept(angles, seconds, fps) if angles else None
     return AudioDriver(sound, curve, fps=fps or 25.)
 
 # %% ../nbs/60_cli.ipynb #60-cli-024
@@ -367,7 +375,8 @@ def animate(
     """Drive a face with a video, a picture, a sound or a motion template. With a folder of them, or a .txt
     file that names one a line, each gives a result in the folder --out."""
     many = driving.is_dir() or driving.suffix == ".txt"
-    files, angles = [*sources, *filter(None, (driving, pose, edit))], dict(yaw=yaw, pitch=pitch, roll=roll)
+    files = [*sources, *filter(None, (driving, pose, edit))]
+    angles = {k: v for k, v in dict(yaw=yaw, pitch=pitch, roll=roll).items() if v is not None}
     _writable([out, trust], files, force, folders=many or bool(out) and not out.suffix)
     from x2face_nb.animate import AnimateConfig, animate as run, animate_all
     from x2face_nb.audio import is_sound
@@ -376,8 +385,10 @@ def animate(
     how = motion_config(motion, render or OFFLINE)
     if gain is not None: how = how.replace(gain=gain)
     if not expression: how = how.replace(features=False, lids=False, mouth=False)
-    if many and (pose or any(angles.values())):
+    if many and (pose or angles):
         raise typer.BadParameter("head angles go with one driver, not with many")
+    if many and out and out.suffix.lower() in (".mp4", ".png", ".jpg") and not out.is_dir():
+        raise typer.BadParameter(f"{driving} gives several results; name a folder", param_hint="--out")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
     if drive_by not in ("face", "sound"):
         raise typer.BadParameter("it is face or sound", param_hint="--drive-by")
@@ -411,12 +422,9 @@ def embed(
     force:bool=_force(),
 ):
     "Embed a face from one or several pictures, to drive later."
-    _writable([out, picture], sources, force)
+    _writable([out, picture], sources, force, tensors="An embedded face")
     from x2face_nb.animate import Animator, edited_face, source_crops
-    from x2face_nb.core import X2FaceError
     from x2face_nb.video import write_image
-    if out.suffix != ".safetensors":
-        raise X2FaceError(f"An embedded face is a .safetensors file; name {out} so.")
     animator = Animator(weights, device, cache=False)
     emb = animator.embed_found(source_crops(sources, size, source_face))
     if edit: emb = edited_face(emb, edit)
@@ -485,12 +493,9 @@ def motion(
     force:bool=_force(),
 ):
     "Record the motion of a video, without any picture, to drive faces with later. Templates can be changed."
-    _writable([out], [driving], force)
+    _writable([out], [driving], force, tensors="A motion template")
     from x2face_nb.animate import Animator, open_template
-    from x2face_nb.core import X2FaceError
     from x2face_nb.templates import edited
-    if out.suffix != ".safetensors":
-        raise X2FaceError(f"A motion template is a .safetensors file; name {out} so.")
     animator = Animator(weights, device, cache=False)
     read = lambda p, *part: p and open_template(p, animator, *part, progress=_bars())
     template = read(driving, fps, start, stop, driving_face)
@@ -561,21 +566,22 @@ def _keys(
     return rows
 
 # %% ../nbs/60_cli.ipynb #60-cli-072
+_CONFIGS = dict(train="training.TrainConfig", prepare="prepare.PrepareConfig", sweep="ablation.Run",
+                animate="animate.AnimateConfig") # command → its configuration
+
 @_command("x2face config train --recipe live")
 def config(
-    command:str=_asked("train", "train, prepare, sweep or animate"),
+    command:str=_asked("train", ", ".join(_CONFIGS)),
     recipe:str=_asked(None, "a training recipe, whose values are shown instead of the defaults", "--recipe"),
 ):
-    "List what --set can change: key, value, meaning; and the training recipes."
-    if command not in ("train", "prepare", "sweep", "animate"):
-        raise typer.BadParameter("it is train, prepare, sweep or animate", param_hint="COMMAND")
-    if command == "prepare": from x2face_nb.prepare import PrepareConfig as Kind
-    elif command == "animate": from x2face_nb.animate import AnimateConfig as Kind
-    elif command == "sweep": from x2face_nb.ablation import Run as Kind
-    else:
-        from x2face_nb.recipes import RECIPES, recipe as named
-        from x2face_nb.training import TrainConfig as Kind
-    rows = _keys(named(recipe) if recipe and command == "train" else Kind())
+    "List what --set can change, and the keywords of `animate`: key, value, meaning; and the recipes."
+    if command not in _CONFIGS:
+        raise typer.BadParameter(f"it is one of {', '.join(_CONFIGS)}", param_hint="COMMAND")
+    if recipe and command != "train":
+        raise typer.BadParameter("recipes are of train", param_hint="--recipe")
+    from x2face_nb.recipes import RECIPES, recipe as named
+    module, kind = _CONFIGS[command].split(".")
+    rows = _keys(named(recipe) if recipe else getattr(importlib.import_module(f"x2face_nb.{module}"), kind)())
     for key, value, words in rows: typer.echo(f"{key}={json.dumps(value)}\n    {words}".rstrip())
     if command == "train": typer.echo(f"\nRecipes: {', '.join(RECIPES)}.")
 
@@ -717,7 +723,7 @@ def _camera(
 ):
     "Where driving frames come from."
     from x2face_nb.streams import CameraSource, open_source
-    return open_source(what) if what.isdigit() or Path(what).exists() else CameraSource(what)
+    return CameraSource(what) if "://" in what else open_source(what)
 
 # %% ../nbs/60_cli.ipynb #60-cli-078
 @_command("x2face live --source me.jpg --camera 0 --sink virtual")

@@ -272,6 +272,12 @@ def read_pose(
     return PoseCurve(kept[:, 0] - kept[0, 0], _checked(kept[:, 1:]))
 
 # %% ../nbs/51_control.ipynb #51-control-030
+def _photograph(animator, emb): # as the networks see it, and its mesh
+    img = to_uint8(emb.sampled(animator.rendering)[0][0])
+    points = FaceReader(follow=False)(img)
+    if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
+    return img, points
+
 def still_template(
     animator:Animator, # has the networks
     emb:EmbeddedFace, # who is turned
@@ -281,9 +287,7 @@ def still_template(
     fps:float, # frames a second
 ) -> MotionTemplate: # of N + 1 frames: the photograph as it is comes first
     "The motion of a photograph that turns. Raises `X2FaceError` if it shows no face."
-    img = to_uint8(emb.sampled(animator.rendering)[0][0])
-    points = FaceReader(follow=False)(img)
-    if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
+    img, points = _photograph(animator, emb)
     n = len(times) + 1
     own = encoded(animator.model, img)[:2 if animator.rendering.flip else 1]
     vecs = control.moved(np.repeat(own[None], n, 0), **dict(zip(POSE, np.vstack([np.zeros(3), angles]).T)))
@@ -412,9 +416,7 @@ def _added(animator, emb, control, curve, config, template, replaces, sound): # 
     told = replace(template, vecs=np.float32(vecs), points=np.float32(_rotated(marks, angles - turns)))
     config = config.replace(smooth=False)
     if not config.relative or template.shot[-1] > 0: return Prepared(told, config, None, 0, sound)
-    points = FaceReader(follow=False)(to_uint8(emb.sampled(animator.rendering)[0][0]))
-    if points is None: raise X2FaceError("No face was found in the source; use a more frontal picture.")
-    near = reference_frames(template, points)[int(template.shot[0])]
+    near = reference_frames(template, _photograph(animator, emb)[1])[int(template.shot[0])]
     rest = _rotated(marks[near:near + 1], -turns[near:near + 1])
     return Prepared(_led(told, near, template.vecs[near], rest[0]), config, 0., 1, sound)
 

@@ -16,7 +16,6 @@ import io
 import tempfile
 import threading
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 import anywidget
@@ -33,6 +32,7 @@ from .metrics import FaceIdentity, identity_similarity
 from .motion import Relative, _field_of, motion_config
 from .render import EmbeddedFace, sample
 from .video import encode_image, to_uint8
+from .widgets import static_text
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-007
 class Puppet:
@@ -107,10 +107,12 @@ def painted_layer(
         raise X2FaceError("The painted layer is no picture; paint again.") from None
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-713
-def slider_table() -> list[dict]: # name, unit, most and step of each slider
+def slider_table() -> list[dict]: # name, unit, most, step and help of each slider
     "What the sliders move: degrees of the head's angles, standard deviations of the rest."
-    ways = {True: dict(unit="°", most=40, step=1), False: dict(unit="sd", most=3, step=.1)}
-    return [dict(name=k, **ways[k in POSE]) for k in FACTORS]
+    turn = dict(unit="°", most=40, step=1, help="Degrees from the pose in the photograph")
+    rows = {k: dict(unit="sd", most=3, step=.1, help=f"Standard deviations over many faces ({of})")
+            for k, (of, _) in FACTORS.items()}
+    return [dict(name=k) | (turn if k in POSE else row) for k, row in rows.items()]
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-913
 def spoken_film(
@@ -126,17 +128,15 @@ def spoken_film(
         return Path(made.path).read_bytes()
 
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-014
-def _static(name:str) -> Path: return Path(str(resources.files("x2face_nb"))) / "static" / name
-
-def _bytes(sent, _): return bytes(sent)
+_FILMED = "The film shows the portrait as painted and turned above. Its voice is not its own."
 
 class ControlPanel(anywidget.AnyWidget):
     "Turn a portrait with sliders, paint on it, let it speak. Raises `X2FaceError` without a control map."
-    _esm, _css = _static("control.js"), _static("explorer.css")
+    _esm, _css = static_text("common.js", "control.js"), static_text("explorer.css")
     generated, face = (traitlets.Bytes().tag(sync=True) for _ in range(2)) # JPEG
     sliders = traitlets.List(traitlets.Dict()).tag(sync=True) # as `slider_table` gives
     amounts = traitlets.List(traitlets.Float()).tag(sync=True)
-    layer, sound = (traitlets.Bytes().tag(sync=True, from_json=_bytes) for _ in range(2)) # PNG; a file
+    layer = traitlets.Bytes().tag(sync=True, from_json=lambda sent, _: bytes(sent)) # PNG
     film, speaks = traitlets.Bytes().tag(sync=True), traitlets.Bool().tag(sync=True) # MP4; with a voice
     says = traitlets.Unicode().tag(sync=True)
 
@@ -149,6 +149,7 @@ class ControlPanel(anywidget.AnyWidget):
         self._rest, self._likeness, self.puppet = emb, Likeness(emb.source()), Puppet(animator, emb)
         sliders, face = slider_table(), encode_image(emb.picture(), ".jpg", 92)
         super().__init__(sliders=sliders, amounts=[0.] * len(sliders), face=face, speaks=voice is not None)
+        self.on_msg(lambda _, content, buffers: self.hear(content.get("name"), *buffers[:1]))
         self._draw()
 
     def edited(self) -> EmbeddedFace:
@@ -168,26 +169,26 @@ class ControlPanel(anywidget.AnyWidget):
         given = (list(proposal.value) + [0.] * len(self.sliders))[:len(self.sliders)]
         return [min(max(a, -s["most"]), s["most"]) for a, s in zip(given, self.sliders)]
 
-    @traitlets.observe("layer", "amounts", "sound")
+    def hear(self,
+        name:str, # of the file, as the visitor calls it
+        sound:bytes=b"", # what is in it
+    ):
+        "Make the film of a sound that the page sent. Nothing is raised: `says` tells what went wrong."
+        with self._lock, tempfile.TemporaryDirectory() as d:
+            said, self.says = _FILMED, "The film is being made; it takes about as long as the sound."
+            (at := Path(d)/"sound").write_bytes(sound)
+            try: self.film = self.speak(at)
+            except X2FaceError as e: said = str(e).replace(str(at), str(name)[:80])
+            self.says = said
+
+    @traitlets.observe("layer", "amounts")
     def _changed(self, change):
         if not hasattr(self, "frame"): return
         with self._lock:
-            try: getattr(self, f"_on_{change['name']}")()
+            try:
+                if change["name"] == "layer": self.puppet.emb = self.edited().to(self.puppet.emb.face.device)
+                self._draw()
             except X2FaceError as e: self.says = str(e)
-
-    def _on_layer(self):
-        self.puppet.emb = self.edited().to(self.puppet.emb.face.device)
-        self._draw()
-
-    def _on_amounts(self): self._draw()
-
-    def _on_sound(self):
-        if not self.sound or self._voice is None: return
-        self.says = "The film is being made; it takes about as long as the sound."
-        with tempfile.TemporaryDirectory() as d:
-            (at := Path(d)/"sound").write_bytes(self.sound)
-            self.film = self.speak(at)
-        self.says = "The film shows the portrait as painted and turned above. Its voice is not its own."
 
     def _draw(self):
         self.frame = self.puppet(**dict(zip(FACTORS, self.amounts)))

@@ -206,7 +206,7 @@ class OpenVINOBF16Engine(OpenVINOEngine):
 # %% ../nbs/52_engine.ipynb #52-engine-331
 @lru_cache
 def _compiled(file:str, outputs:tuple[str, ...], batch:int):
-    "A packaged landmark model, compiled once for all readers; `file` is in the package's folder `pretrained`."
+    "A packaged landmark model, compiled once for all readers; `file` lies in the folder `pretrained`."
     ov = _library("openvino")
     core = ov.Core()
     model = core.read_model(Path(str(resources.files("x2face_nb")))/"pretrained"/file)

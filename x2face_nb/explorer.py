@@ -15,7 +15,6 @@ require_extra("live", "anywidget", "traitlets")
 # %% ../nbs/55_explorer.ipynb #55-explorer-002
 import threading
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import anywidget
@@ -33,6 +32,7 @@ from .render import EmbeddedFace, Rendering, feedback
 from .video import VideoReader, encode_image, resize, to_tensor
 from .viz import grid_on_face, to_rgb
 from .warp import fold_map
+from .widgets import static_text
 from .x2face import fused, load_model, pretrained_path
 
 # %% ../nbs/55_explorer.ipynb #55-explorer-005
@@ -199,8 +199,6 @@ def named_directions(
     return [f"{list(FACTORS)[m]} {adds[k, m]:+.2g}" for k, m in enumerate(most)]
 
 # %% ../nbs/55_explorer.ipynb #55-explorer-027
-def _static(name:str) -> Path: return Path(str(resources.files("x2face_nb"))) / "static" / name
-
 def _names(directions, weights): # numbers where the weights have no control map
     try: return named_directions(directions, load_control(control_path(weights), file_hash(weights)))
     except X2FaceError: return [f"direction {k + 1}" for k in range(len(directions.axes))]
@@ -209,7 +207,7 @@ def _names(directions, weights): # numbers where the weights have no control map
 class Explorer(anywidget.AnyWidget):
     """Click a pixel and see where it came from; slide along the principal directions. Raises `X2FaceError`
     if `drvs` are too few or no crops."""
-    _esm, _css = _static("explorer.js"), _static("explorer.css")
+    _esm, _css = static_text("common.js", "explorer.js"), static_text("explorer.css")
     driving, generated, face, source = (traitlets.Bytes().tag(sync=True) for _ in range(4)) # JPEG, or empty
     size, frames = traitlets.Int().tag(sync=True), traitlets.Int().tag(sync=True)
     shares = traitlets.List(traitlets.Float()).tag(sync=True)

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -215,15 +215,17 @@ class Option:
     least:float=0. # of a number
     most:float=36000. # of a number
     step:float=1. # of a number
+    empty:str="" # what a number that is left out, None, means; it may not be left out where ""
 
     def check(self, value):
         "The value, as the type of the default. Raises `X2FaceError` where it is not allowed."
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is None and self.empty: return None
         if self.choices: fits = any(value == c and isinstance(value, type(c)) for c in self.choices)
         elif isinstance(self.default, bool): fits = isinstance(value, bool)
         else: fits = number and self.least <= value <= self.most
         if not fits: raise X2FaceError(f"{self.label} is {self._allowed()}, got {value!r}.")
-        return float(value) if isinstance(self.default, float) else value
+        return value if self.choices or isinstance(self.default, bool) else float(value)
 
     def _allowed(self):
         if self.choices: return f"one of {', '.join(map(str, self.choices))}"
@@ -540,7 +542,7 @@ class _Seat:
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-082
 class Seats(Studio):
-    "The running views of a live studio; each gets a seat with its first frame, until it stays silent."
+    "The running views of a live studio; each has a seat until it leaves or stays silent."
     mirror = Bool(True).tag(sync=True) # move as a mirror image would
     views, silent_s = 8, 5 # so many run at once; after so many silent seconds one makes room
     _render = LIVE
@@ -567,9 +569,6 @@ class Seats(Studio):
             raise X2FaceError(f"This studio runs in {self.views} places already; stop one of them first.")
         self._leave(view)
 
-# %% ../nbs/54_widgets.ipynb #54-widgets-311
-class _Leaving(Seats):
-    "Ends views that left or stay silent."
     def _pending(self): return bool(self._uploads or self._seats)
 
     def _tidy(self):
@@ -585,7 +584,7 @@ class _Leaving(Seats):
         if seat and seat.follower: seat.session.close()
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-312
-class _Followed(_Leaving):
+class _Followed(Seats):
     "Sessions follow what is chosen while they run."
     def _how(self) -> dict: # fields of `LiveConfig`
         same = {k: self.options[k] for k in ("size", "below_trust", "least_trust")}
@@ -792,10 +791,11 @@ def offline_options(
     sizes, usual = tuple(sorted({128, 256, 384, 512, size})), AnimateConfig()
     return [
         Option("start", "From second", usual.start, "Where in the driving video to begin", step=.5),
-        Option("stop", "To second", 0., "Where in the driving video to end; 0 for its end", step=.5),
+        Option("stop", "To second", usual.stop, "Where in the driving video to end", step=.5,
+               empty="end"),
         Option("driver_face", "Driver's face", "largest", "Which face drives, counted from the left", FACES),
-        Option("reference", "Neutral second", -1., "When the driver looks as the portrait does; -1 finds it",
-               least=-1., step=.5),
+        Option("reference", "Neutral second", usual.reference, "When the driver looks as the portrait does",
+               step=.5, empty="automatic"),
         *motion_options(("relative", "absolute")),
         Option("render", "Rendering", usual.render, "How frames are made: paper is the paper's way, flip "
                                                     "the most accurate and slowest", tuple(RENDERINGS)),
@@ -825,7 +825,7 @@ def fit_square(
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-042
 class _Drivers(Studio):
-    "A list of videos, one of which is chosen."
+    "A list of videos, one of which is chosen; the page may send more."
     drivers = List().tag(sync=True) # [{name, thumb, key}] of the videos
     driver = Int(-1).tag(sync=True) # which of them
     drv = Bytes().tag(sync=True) # JPEG of its first frame
@@ -836,30 +836,26 @@ class _Drivers(Studio):
         path:str|Path, # a video
         choose:bool=True, # show it at once
     ):
-        "One more video to drive with. Raises `X2FaceError` where it is none."
+        "Add a video to drive with. Raises `X2FaceError` where it is none."
         clip = open_clip(name, path, self.size, self._detector)
         with self._lock: self._shelve(self._clips, clip, clip.first, "drivers", "driver", choose)
 
     def remove_driver(self,
         index:int, # in the list of videos
     ):
-        "One fewer; its file goes, too, where the page sent it. Raises `X2FaceError` where there is none."
+        "Remove a video, and its file where the page sent it. Raises `X2FaceError` where there is none."
         with self._lock:
             if self.busy: raise X2FaceError("A video is being made; wait for it or cancel it.")
             clip = self._clips[index] if index in range(len(self._clips)) else None
             self._unshelve(self._clips, index, "drivers", "driver")
             if clip.path.parent == self._inbox.path: clip.path.unlink(missing_ok=True)
 
-# %% ../nbs/54_widgets.ipynb #54-widgets-316
-class _DriverUploads(_Drivers):
-    "Takes videos from the page, and shows the chosen one."
     def _take_driver(self, up, content):
         path = up.paths[0].rename(self._new_path(up.paths[0].suffix))
         try: self.add_driver(Path(up.names[0]).stem, path)
         except X2FaceError as e:
             path.unlink()
-            says = str(e).replace(str(path), up.names[0]).replace(path.name, up.names[0])
-            raise X2FaceError(says) from None
+            raise X2FaceError(str(e).replace(str(path), up.names[0])) from None
         clip = self._clips[-1]
         length = f", {clip.duration:.1f} s" if clip.duration else ""
         self._say(content, f"Ready: {clip.name}{length}.")
@@ -874,11 +870,10 @@ def chosen_config(
     options:dict, # values of `offline_options`
 ) -> AnimateConfig:
     "The options of `animate` that those of the studio describe."
-    same = {k: options[k] for k in ("start", "render", "size", "paste", "below_trust", "least_trust")}
-    face, at = options["driver_face"], options["reference"]
-    return AnimateConfig(**same, stop=options["stop"] or None, reference=None if at < 0 else at,
-                         driving_face=None if face == "largest" else face - 1,
-                         motion=chosen_motion(options, options["render"]))
+    same = {f.name: options[f.name] for f in fields(AnimateConfig) if f.name in options}
+    face = options["driver_face"]
+    return AnimateConfig(**same | dict(driving_face=None if face == "largest" else face - 1,
+                                       motion=chosen_motion(options, options["render"])))
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-402
 class Sheet:
@@ -923,14 +918,14 @@ class _Plan:
 
     def check(self):
         "Raises `X2FaceError` for options that do not go together."
-        if self.config.stop and self.config.stop <= self.config.start:
+        if self.config.stop is not None and self.config.stop <= self.config.start:
             raise X2FaceError("To second lies before From second; open Options and change one of them.")
         if self.config.paste and not self.portrait.stills:
             raise X2FaceError("This portrait has no picture around it to paste into; choose one that was "
                               "made from a picture.")
 
 # %% ../nbs/54_widgets.ipynb #54-widgets-319
-class _Reading(_DriverUploads):
+class _Reading(_Drivers):
     "Finds the face of a video, and reads its motion."
     progress = List(["", 0, 0]).tag(sync=True) # stage, frames done, frames in all (0: not known)
 
@@ -1058,7 +1053,9 @@ class _Kept(_Making):
 
     def _work(self, plan):
         try: self._run(plan)
-        except X2FaceError as e: self._tell(str(e), "info" if self._stop.is_set() else "error")
+        except X2FaceError as e:
+            said = str(e).replace(str(plan.clip.path), plan.clip.name)
+            self._tell(*("Cancelled.",) if self._stop.is_set() else (said, "error"))
         except Exception as e: self._tell(f"This is a bug, sorry ({type(e).__name__}: {e}).", "error")
 
     def _on_cancel(self, content, buffers): self._stop.set()

@@ -1,4 +1,4 @@
-// What the studios share. The Python side puts this text before live.js and offline.js, so nothing is exported here.
+// What all studios share. The Python side puts this text before the text of each, so nothing is exported here.
 
 // An element: h("button", {class: "x", onclick: f, "aria-label": "Go"}, "Go")
 function h(tag, props = {}, ...children) {
@@ -10,6 +10,17 @@ function h(tag, props = {}, ...children) {
   }
   el.append(...children);
   return el;
+}
+
+// Makes elements from properties; a test id gets a prefix. Keys pressed in a control are its own, not the notebook's.
+function maker(prefix) {
+  return (tag, { testid, ...props } = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), props);
+    if (testid) node.dataset.testid = `${prefix}-${testid}`;
+    if (node.tabIndex >= 0) node.dataset.lmSuppressShortcuts = "true";
+    node.append(...children);
+    return node;
+  };
 }
 
 // A name for a view or an upload: the kernel takes lower-case letters and digits.
@@ -54,8 +65,14 @@ function helpLine(...pairs) {
 // A control's label is its visible text, and its test id is stable.
 const named = (id, text) => ({ "data-testid": id, "aria-label": text });
 
+// A double click is one click: the second would undo the first, or remove the next thing.
+function once(f) {
+  let last = -Infinity;
+  return e => { if (e.timeStamp - last > 400) { last = e.timeStamp; f(e); } };
+}
+
 function button(id, text, onclick, cls = "") {
-  return h("button", { "data-testid": id, type: "button", class: `x2f-button ${cls}`, onclick }, text);
+  return h("button", { "data-testid": id, type: "button", class: `x2f-button ${cls}`, onclick: once(onclick) }, text);
 }
 
 function rename(el, text) {
@@ -88,12 +105,13 @@ function inSight(tile) {
 function gallery(id, title, items, chosen, choose, remove) {
   const group = newId();
   const box = h("div", { class: "x2f-tiles", role: "radiogroup", "aria-label": title });
-  let shown = null, last = chosen;
+  let shown = null, last = chosen, going = 0;
+  const remover = once(() => remove(going));
   const tile = (item, i) => {
     const radio = h("input", { ...named(`${id}-${i}`, item.name), type: "radio", name: group });
     radio.addEventListener("change", () => choose(i));
     radio.addEventListener("keydown", e => { if (e.key === "Delete") remove(i); });
-    const x = h("button", { "data-testid": `${id}-${i}-remove`, type: "button", class: "x2f-remove", title: `Remove ${item.name}`, "aria-label": `Remove ${item.name}`, onclick: () => remove(i) }, "×");
+    const x = h("button", { "data-testid": `${id}-${i}-remove`, type: "button", class: "x2f-remove", title: `Remove ${item.name}`, "aria-label": `Remove ${item.name}`, onclick: e => { going = i; remover(e); } }, "×");
     return h("span", { class: "x2f-item" }, h("label", { class: "x2f-tile", title: item.name }, radio,
       h("img", { src: url(item.thumb, "image/jpeg"), alt: "", draggable: false }), h("span", { "aria-hidden": "true" }, item.name)), x);
   };
@@ -110,15 +128,18 @@ function gallery(id, title, items, chosen, choose, remove) {
   return [box, update];
 }
 
-// Several pictures at once: whose are they? Asked in the studio itself; f is called with one list of files for each portrait.
-function portraitQuestion(id, f) {
+// Several pictures at once: whose are they? Asked in the studio itself; each portrait's files are then sent.
+function portraitQuestion(id, send) {
   const text = h("span", {}), box = h("div", { "data-testid": `${id}-question`, class: "x2f-question", role: "group", "aria-label": "Several pictures", hidden: true });
   let files = [];
-  const answer = sets => { box.hidden = true; f(sets); };
+  const answer = async sets => {
+    box.hidden = true;
+    for (const set of sets) if (await send("portrait", set, `Looking for a face in ${set.length > 1 ? `${set.length} pictures` : set[0].name} …`) === null) return;
+  };
   const one = button(`${id}-one`, "One person", () => answer([files])), many = button(`${id}-many`, "", () => answer(files.map(x => [x])));
   box.append(text, one, many, button(`${id}-none`, "Cancel", () => answer([]), "x2f-quiet"));
   const ask = given => {
-    if (given.length < 2) return f([given]);
+    if (given.length < 2) return answer([given]);
     files = given;
     text.textContent = `${files.length} pictures: of one person, or of several?`;
     rename(many, `${files.length} portraits`);
@@ -129,7 +150,7 @@ function portraitQuestion(id, f) {
 }
 
 // Files that are dropped on the studio: pictures to one function, videos to another.
-function dropZone(root, pictures, video) {
+function dropZone(root, pictures, videos) {
   let depth = 0;
   const lit = on => root.classList.toggle("x2f-drop", on);
   const has = e => [...(e.dataTransfer?.types || [])].includes("Files");
@@ -141,16 +162,16 @@ function dropZone(root, pictures, video) {
     e.preventDefault();
     e.stopPropagation();
     lit((depth = 0) > 0);
-    const files = [...e.dataTransfer.files], videos = files.filter(f => f.type.startsWith("video/")), rest = files.filter(f => !f.type.startsWith("video/"));
+    const files = [...e.dataTransfer.files], films = files.filter(f => f.type.startsWith("video/")), rest = files.filter(f => !films.includes(f));
     if (rest.length) pictures(rest);
-    if (videos.length) video(videos[0]);
+    if (films.length) videos(films);
   });
 }
 
 // Settings in a folded panel, one row each: {name, label, help, default} and choices, or the bounds of a number, or neither for a switch.
-function optionsPanel(id, model, rows) {
+function optionsPanel(id, model, rows, say) {
   const set = (name, value) => assign(model, "options", { ...model.get("options"), [name]: value });
-  const read = {}, show = {};
+  const show = {};
   const control = row => {
     const about = { ...named(`${id}-${row.name}`, row.label), class: "x2f-select" };
     let el;
@@ -163,9 +184,14 @@ function optionsPanel(id, model, rows) {
       el.addEventListener("change", () => set(row.name, el.checked));
       show[row.name] = v => { el.checked = v; };
     } else {
-      el = h("input", { ...about, type: "number", min: `${row.least}`, max: `${row.most}`, step: `${row.step}` });
-      el.addEventListener("change", () => (el.value !== "" && el.checkValidity() ? set(row.name, Number(el.value)) : update()));
-      show[row.name] = v => { el.value = `${v}`; };
+      el = h("input", { ...about, type: "number", min: `${row.least}`, max: `${row.most}`, step: `${row.step}`, placeholder: row.empty });
+      el.addEventListener("change", () => {
+        const v = el.valueAsNumber, v0 = Number.isNaN(v), { badInput, rangeUnderflow, rangeOverflow } = el.validity;
+        if (!badInput && !rangeUnderflow && !rangeOverflow && (row.empty || !v0)) return set(row.name, v0 ? null : v);
+        say(`${row.label} is a number from ${row.least} to ${row.most}.`, "error");
+        update();
+      });
+      show[row.name] = v => { el.value = v == null ? "" : `${v}`; };
     }
     return h("label", { class: "x2f-option", title: row.help }, h("span", {}, row.label), el);
   };
@@ -174,7 +200,7 @@ function optionsPanel(id, model, rows) {
   const update = () => { const values = model.get("options"); for (const row of rows) show[row.name](values[row.name] ?? row.default); };
   panel.hidden = !rows.length;
   update();
-  return [panel, update, body];
+  return [panel, update];
 }
 
 // A picture under its title.
@@ -188,6 +214,12 @@ function canvas(id, title, size = 256) {
 }
 
 const url = (bytes, type) => URL.createObjectURL(new Blob([bytes], { type }));
+
+// Show other bytes in a picture or video.
+function swap(el, bytes, type) {
+  if (el.src) URL.revokeObjectURL(el.src);
+  el.src = url(bytes, type);
+}
 
 // Draw a JPEG; resolves when it can be seen. A canvas shows the newest picture asked for, whichever is decoded first.
 async function draw(canvas, bytes) {
@@ -228,7 +260,8 @@ function save(link, name, bytes, type) {
 
 const GONE = "The kernel does not answer; run the cell again, or reload the page.";
 
-// Send files to the kernel in pieces, each after the one before was taken: a websocket message has a limit.
+// Send files to the kernel in pieces, each after the one before was taken: a websocket message has a limit. Resolves to whether
+// they were taken; null without a kernel.
 const PIECE = 1 << 20;
 async function upload(model, view, kind, files, say) {
   const batch = newId();
@@ -240,9 +273,9 @@ async function upload(model, view, kind, files, say) {
       const last = at + PIECE >= file.size;
       const taken = reply(model, m => m.batch === batch, 60000);
       try { model.send({ type: "piece", view, kind, batch, file: i, name: file.name, at, last, complete: last && i === files.length - 1 }, undefined, [piece]); }
-      catch { say(GONE, "error"); return false; }
+      catch { say(GONE, "error"); return null; }
       const answer = await taken;
-      if (!answer) { say(GONE, "error"); return false; }
+      if (!answer) { say(GONE, "error"); return null; }
       if (answer.type === "refused") return false;
       sent += piece.byteLength;
       if (total > 4 * PIECE && !last) say(`Uploading ${file.name}: ${Math.round(100 * sent / total)} %`);

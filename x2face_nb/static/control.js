@@ -2,26 +2,13 @@
 const SIDE = 256; // of the layer, pixels
 const MOST = 8e6; // bytes of a sound
 
-function make(tag, { testid, ...props } = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), props);
-  if (testid) node.dataset.testid = `control-${testid}`;
-  if (node.tabIndex >= 0) node.dataset.lmSuppressShortcuts = "true";
-  node.append(...children);
-  return node;
-}
-
 function render({ model, el }) {
-  const offs = [];
-  const on = (name, f) => { model.on(`change:${name}`, f); offs.push(() => model.off(`change:${name}`, f)); };
+  const make = maker("control"), [listen, forget] = listener(model), on = (name, f) => listen(`change:${name}`, f);
   const set = (values) => { Object.entries(values).forEach(([k, v]) => model.set(k, v)); model.save_changes(); };
 
   // the generated frame, and the embedded face below a layer that is painted on
-  const urls = {}, images = {};
-  const show = (name) => {
-    const old = urls[name];
-    images[name].src = urls[name] = URL.createObjectURL(new Blob([model.get(name)], { type: "image/jpeg" }));
-    if (old) URL.revokeObjectURL(old);
-  };
+  const images = {};
+  const show = (name) => swap(images[name], model.get(name), "image/jpeg");
   const panel = (name, title, ...more) => {
     images[name] = make("img", { alt: title, draggable: false });
     const frame = make("div", { className: "x2face-frame", testid: name }, images[name], ...more);
@@ -73,15 +60,13 @@ function render({ model, el }) {
   voice.addEventListener("change", async () => {
     const [chosen] = voice.files;
     if (chosen?.size > MOST) status.textContent = `This sound is larger than ${MOST / 1e6} MB; choose a shorter one.`;
-    else if (chosen) set({ sound: new DataView(await chosen.arrayBuffer()) });
+    else if (chosen) model.send({ name: chosen.name }, undefined, [await chosen.arrayBuffer()]);
     voice.value = "";
   });
   const film = make("video", { controls: true, hidden: true, className: "x2face-film", testid: "film" });
   const showFilm = () => {
     film.hidden = !model.get("film")?.byteLength;
-    if (film.hidden) return;
-    if (urls.film) URL.revokeObjectURL(urls.film);
-    film.src = urls.film = URL.createObjectURL(new Blob([model.get("film")], { type: "video/mp4" }));
+    if (!film.hidden) swap(film, model.get("film"), "video/mp4");
   };
   const tools = make("div", { className: "x2face-switches" }, make("label", { className: "x2face-switch" }, "Colour ", colour),
     make("label", { className: "x2face-switch" }, "Brush ", width), paste, file, clear, speak, voice);
@@ -89,20 +74,21 @@ function render({ model, el }) {
   // sliders
   const status = make("div", { className: "x2face-says", testid: "status" });
   status.setAttribute("role", "status");
-  const outputs = [], ranges = model.get("sliders").map(({ name, unit, most, step }, i) => {
+  const outputs = [], ranges = model.get("sliders").map(({ name, unit, most, step, help }, i) => {
     const range = make("input", { type: "range", min: -most, max: most, step, value: 0, testid: name });
     const value = outputs[i] = make("output", { textContent: "0" });
     range.addEventListener("input", () => {
       value.textContent = range.value;
       set({ amounts: model.get("amounts").map((a, k) => (k === i ? +range.value : a)) });
     });
-    return [range, make("label", { className: "x2face-slider" }, make("span", { textContent: `${name} (${unit})` }), range, value)];
+    return [range, make("label", { className: "x2face-slider", title: help }, make("span", { textContent: `${name} (${unit})` }), range, value)];
   });
-  const reset = make("button", { className: "x2face-button", textContent: "Reset", testid: "reset", onclick: () => set({ amounts: ranges.map(() => 0) }) });
+  const reset = make("button", { className: "x2face-button", textContent: "Sliders to zero", testid: "reset", onclick: () => set({ amounts: ranges.map(() => 0) }) });
   const showAmounts = () => model.get("amounts").forEach((a, i) => { ranges[i][0].value = a; outputs[i].textContent = String(a); });
   const directions = make("div", { className: "x2face-directions" }, ...ranges.map(([, node]) => node));
 
-  el.append(make("div", { className: "x2face-explorer", testid: "root" }, row, tools, status, film, directions, reset));
+  el.append(make("div", { className: "x2face-explorer", testid: "root" }, row, tools, status, film, directions));
+  tools.append(reset);
   for (const name of ["face", "generated"]) { on(name, () => show(name)); show(name); }
   on("film", showFilm);
   showFilm();
@@ -110,7 +96,10 @@ function render({ model, el }) {
   on("says", () => { status.textContent = model.get("says"); });
   status.textContent = model.get("says");
   showAmounts();
-  return () => { offs.forEach((off) => off()); Object.values(urls).forEach((url) => URL.revokeObjectURL(url)); };
+  return () => {
+    forget();
+    for (const shown of [...Object.values(images), film]) URL.revokeObjectURL(shown.src);
+  };
 }
 
 export default { render };

@@ -3,21 +3,13 @@ const PANELS = [["driving", "Driving"], ["generated", "Generated: click a pixel"
 const SWITCHES = [["arrows", "Arrows"], ["folds", "Folds"], ["outside", "Outside"], ["mesh", "Mesh"], ["refined", "Refined"]];
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-function make(tag, { testid, ...props } = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), props);
-  if (testid) node.dataset.testid = `explorer-${testid}`;
-  if (node.tabIndex >= 0) node.dataset.lmSuppressShortcuts = "true"; // its keys are its own: JupyterLab looks at the focused element itself
-  node.append(...children);
-  return node;
-}
-
 function render({ model, el }) {
-  const offs = []; // what to undo when the view goes
-  const on = (names, f) => names.forEach((n) => { model.on(`change:${n}`, f); offs.push(() => model.off(`change:${n}`, f)); });
+  const make = maker("explorer"), [listen, forget] = listener(model);
+  const on = (names, f) => names.forEach((n) => listen(`change:${n}`, f));
   const set = (values) => { Object.entries(values).forEach(([k, v]) => model.set(k, v)); model.save_changes(); };
 
   // pictures, each with a mark
-  const panels = {}, urls = {};
+  const panels = {};
   const row = make("div", { className: "x2face-panels" });
   for (const [name, title] of PANELS) {
     const img = make("img", { alt: title, draggable: false });
@@ -28,11 +20,9 @@ function render({ model, el }) {
     row.append(panel);
   }
   const showPicture = (name) => {
-    const { img, panel } = panels[name], jpeg = model.get(name), old = urls[name];
+    const { img, panel } = panels[name], jpeg = model.get(name);
     panel.hidden = !jpeg?.byteLength;
-    if (panel.hidden) return;
-    img.src = urls[name] = URL.createObjectURL(new Blob([jpeg], { type: "image/jpeg" }));
-    if (old) URL.revokeObjectURL(old);
+    if (!panel.hidden) swap(img, jpeg, "image/jpeg");
   };
   const showPlaces = () => {
     const places = model.get("places");
@@ -115,8 +105,8 @@ function render({ model, el }) {
   on(["says"], showSays);
   [showPlaces, showSliders, showSwitches, showSays].forEach((f) => f());
   return () => {
-    offs.forEach((f) => f());
-    Object.values(urls).forEach(URL.revokeObjectURL);
+    forget();
+    for (const { img } of Object.values(panels)) URL.revokeObjectURL(img.src);
     root.remove();
   };
 }

@@ -49,6 +49,7 @@ const MEANING = {
 };
 
 const BUSY = 3000, GIVE_UP = 25000; // milliseconds without an answer: say so, and stop
+const READ = 4000; // milliseconds to read what the kernel answered to a button
 
 function render({ model, el }) {
   const view = newId();
@@ -74,12 +75,7 @@ function render({ model, el }) {
   const [pickVideo, videoFile] = filePicker("live-video", "Video file…", "video/*", false, ([f]) => useVideo(f));
   pickVideo.hidden = true;
   driver.addEventListener("change", () => { titles(); if (driver.value === "file") { cameras(); videoFile.click(); } else restart(); });
-  const [question, askPortraits] = portraitQuestion("live-portrait", async sets => {
-    for (const files of sets) {
-      say(`Looking for a face in ${files.length > 1 ? `${files.length} pictures` : files[0].name} …`);
-      if (!await upload(model, view, "portrait", files, say)) return;
-    }
-  });
+  const [question, askPortraits] = portraitQuestion("live-portrait", (kind, files, text) => { say(text); return upload(model, view, kind, files, say); });
   const [addPortrait, portraitFile] = filePicker("live-portrait", "Add portraits", "image/*", true, askPortraits, "x2f-add");
   const choose = i => { if (i < model.get("gallery").length) assign(model, "chosen", i); };
   const [portraits, showPortraits] = gallery("live-portrait", "Portraits", model.get("gallery"), model.get("chosen"), choose, i => tell({ type: "remove", view, of: "portrait", index: i }));
@@ -91,7 +87,8 @@ function render({ model, el }) {
   const snapshot = button("live-snapshot", "Snapshot", () => keep("snapshot"));
   const neutral = button("live-neutral", "Neutral", () => keep("neutral"));
   neutral.title = "Look for your face again, and take your pose now as the neutral one (n)";
-  const [options, showOptions] = optionsPanel("live-option", model, model.get("rows"));
+  const rows = model.get("rows"); // none where a function of one's own takes the place of the networks
+  const [options, showOptions] = optionsPanel("live-option", model, rows, say);
   const [full] = fullScreen("live-full", { requestFullscreen: () => root.requestFullscreen() });
   const link = h("a", { "data-testid": "live-download", class: "x2f-link", hidden: true });
 
@@ -115,7 +112,7 @@ function render({ model, el }) {
     helpLine(["space", "start or stop"], ["n", "neutral"], ["m", "mirror"], ["s", "snapshot"], ["r", "record"], ["1–9", "portraits"]));
   el.append(root);
   release(root);
-  dropZone(root, askPortraits, useVideo);
+  dropZone(root, askPortraits, ([f]) => useVideo(f));
   const unkey = keys(root, {
     " ": toggle, n: () => neutral.click(), m: () => mirror.click(), s: () => snapshot.click(), r: () => record.click(),
     ...Object.fromEntries([...Array(9).keys()].map(i => [`${i + 1}`, () => choose(i)])),
@@ -124,7 +121,7 @@ function render({ model, el }) {
   // --- state
   let state = "idle", stream = null, objectUrl = null, ownVideo = null, recording = false, devices = [];
   let seq = 0, waiting = 0, sent = 0, painted = 0, skipped = 0, turn = 0;
-  let since = 0, probed = false; // since when an answer is due; whether a frame more was sent to ask for one
+  let answered = 0, since = 0, probed = false; // since when an answer is due; whether a frame more was sent to ask for one
   let flying = new Map(), past = [], rounds = [], times = [], sure = null;
   const workerUrl = URL.createObjectURL(new Blob([ENCODER], { type: "text/javascript" })), encoder = new Worker(workerUrl);
 
@@ -283,7 +280,7 @@ function render({ model, el }) {
     showFlow(buffers[1]);
     if (m.stages) showStages(m.stages);
     if (m.says) say(m.says, "warn");
-    else if (status.dataset.level !== "info" || painted === 1) say(model.get("hint") || "Live: the portrait follows the driving face.");
+    else if (status.dataset.level !== "info" || painted === 1 || now > answered + READ) say(model.get("hint") || "Live: the portrait follows the driving face.");
   }
 
   function stats() {
@@ -311,6 +308,7 @@ function render({ model, el }) {
 
   function showRecording(on) {
     recording = on;
+    answered = on ? Infinity : 0; // its sentence stays as long as it runs
     rename(record, on ? "Stop recording" : "Record");
     record.classList.toggle("x2f-on", on);
     badge.hidden = !on;
@@ -359,12 +357,22 @@ function render({ model, el }) {
     else if (m.type === "file") save(link, m.name, buffers[0], m.mime);
     else if (m.type === "recording") showRecording(m.on);
     if (m.type === "refused" && m.of === "frame") end(m.says, "error");
-    else if (m.says && m.type !== "frame") say(m.says, m.level);
+    else if (m.says && m.type !== "frame") {
+      if (!recording) answered = performance.now();
+      say(m.says, m.level);
+    }
   });
-  on("change:gallery", () => showPortraits(model.get("gallery"), model.get("chosen")));
+  on("change:gallery", () => {
+    showPortraits(model.get("gallery"), model.get("chosen"));
+    if (rows.length && !model.get("gallery").length) end("There is no portrait to move; add one.", "error");
+  });
   on("change:chosen", () => showPortraits(model.get("gallery"), model.get("chosen")));
-  const still = () => { if (state !== "running") draw(generated, model.get("src")); draw(face, model.get("face")); };
-  on("change:src", still); on("change:face", still);
+  const still = () => {
+    const chosen = model.get("chosen") >= 0;
+    if (state !== "running") draw(generated, chosen && model.get("src"));
+    draw(face, chosen && model.get("face"));
+  };
+  for (const t of ["src", "face", "chosen"]) on(`change:${t}`, still);
   const toggles = () => {
     mirror.checked = model.get("mirror"); flow.checked = model.get("show_flow"); mark.checked = model.get("mark");
     mirrored.classList.toggle("x2f-flipped", mirror.checked);

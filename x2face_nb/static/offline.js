@@ -11,17 +11,15 @@ function render({ model, el }) {
   // --- what is chosen
   const [sources, showSources] = gallery("offline-source", "Portraits", model.get("gallery"), model.get("chosen"), i => assign(model, "chosen", i), remove("portrait"));
   const [drivers, showDrivers] = gallery("offline-driver", "Videos", model.get("drivers"), model.get("driver"), i => assign(model, "driver", i), remove("driver"));
-  const [question, askPortraits] = portraitQuestion("offline-source", async sets => {
-    for (const files of sets) if (!await send("portrait", files, `Looking for a face in ${files.length > 1 ? `${files.length} pictures` : files[0].name} …`)) return;
-  });
+  const [question, askPortraits] = portraitQuestion("offline-source", send);
   const [addSource, sourceFile] = filePicker("offline-source", "Add portraits", "image/*", true, askPortraits, "x2f-add");
-  const [addDriver, driverFile] = filePicker("offline-driver", "Add video", "video/*", false, ([f]) => addVideo(f), "x2f-add");
-  const addVideo = f => send("driver", [f], `Opening ${f.name} …`);
+  const [addDriver, driverFile] = filePicker("offline-driver", "Add videos", "video/*", true, addVideos, "x2f-add");
+  async function addVideos(files) { for (const f of files) if (await send("driver", [f], `Opening ${f.name} …`) === null) return; }
   function send(kind, files, text) { say(text); return upload(model, view, kind, files, say); }
 
   // --- what is done
   const [markLabel, mark] = checkbox("offline-mark", "Mark as generated", model.get("mark"), v => assign(model, "mark", v), "Put the word “generated” on the video");
-  const [options, showOptions] = optionsPanel("offline-option", model, model.get("rows"));
+  const [options, showOptions] = optionsPanel("offline-option", model, model.get("rows"), say);
   const animate = button("offline-animate", "Animate", () => tell({ type: busy() ? "cancel" : "animate" }), "x2f-primary");
   const bar = h("progress", { "data-testid": "offline-progress", "aria-label": "Progress", max: 1, value: 0 });
 
@@ -52,8 +50,13 @@ function render({ model, el }) {
     helpLine(["space", "play or pause"]), video);
   el.append(root);
   release(root);
-  dropZone(root, askPortraits, addVideo);
+  dropZone(root, askPortraits, addVideos);
   const unkey = keys(root, { " ": () => play.click() });
+  root.addEventListener("keydown", e => { if (e.key === "Escape") options.open = false; });
+  root.addEventListener("pointerdown", e => { if (!options.contains(e.target)) options.open = false; });
+  const leaving = e => { if (!root.classList.contains("x2f-notebook") && (busy() || (result() && unsaved))) e.preventDefault(); };
+  window.addEventListener("beforeunload", leaving); // what is made goes with a page of its own: ask first
+  let unsaved = false;
 
   // --- playing: one video holds driver and result side by side, so they cannot drift apart
   let alive = true, shown = -1;
@@ -121,19 +124,20 @@ function render({ model, el }) {
   on("msg:custom", (m, buffers) => {
     if (m.type === "peek" && busy()) { draw(drv, buffers[0]); draw(gen, buffers[1]); }
     if (m.view !== view) return;
-    if (m.type === "file") save(link, m.name, buffers[0], m.mime);
+    if (m.type === "file") { save(link, m.name, buffers[0], m.mime); unsaved = false; }
     if (m.says) say(m.says, m.level);
   });
   const pictures = () => {
-    draw(src, model.get("src")); draw(face, model.get("face"));
+    const chosen = model.get("chosen") >= 0;
+    draw(src, chosen && model.get("src")); draw(face, chosen && model.get("face"));
     if (busy()) return;
     shown = -1; // the player paints again
-    if (!current()) draw(drv, model.get("drv"));
+    if (!current()) draw(drv, model.get("driver") >= 0 && model.get("drv"));
     if (!result()) blank(gen);
   };
   const choice = () => { showSources(model.get("gallery"), model.get("chosen")); showDrivers(model.get("drivers"), model.get("driver")); update(); pictures(); };
   for (const t of ["gallery", "chosen", "drivers", "driver", "src", "face", "drv"]) on(`change:${t}`, choice);
-  on("change:video", () => { load(); pictures(); });
+  on("change:video", () => { unsaved = true; load(); pictures(); });
   on("change:result", update);
   on("change:busy", () => { update(); pictures(); });
   for (const t of ["progress", "mark"]) on(`change:${t}`, update);
@@ -150,6 +154,7 @@ function render({ model, el }) {
   return () => {
     alive = false;
     unkey();
+    window.removeEventListener("beforeunload", leaving);
     forget();
     video.pause();
     if (video.src) URL.revokeObjectURL(video.src);
