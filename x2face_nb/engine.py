@@ -238,7 +238,8 @@ class _OpenVINOReader(FaceReader):
     def __init__(self):
         super().__init__()
         self.mesh.net = _Landmarks("face_landmark.tflite", "conv2d_20", "conv2d_30")
-        self.eyes = _Landmarks("iris_landmark.tflite", "output_eyes_contours_and_brows", batch=2)
+        eyes = "output_eyes_contours_and_brows", "output_iris"
+        self.eyes = _Landmarks("iris_landmark.tflite", *eyes, batch=2)
 
 # %% ../nbs/52_engine.ipynb #52-engine-323
 def live_reader() -> FaceReader:

@@ -61,7 +61,8 @@ def mirrored(
     "Left and right exchanged. Raises `X2FaceError` if the template holds no vectors of mirrored frames."
     if template.vecs.shape[1] < 2:
         raise X2FaceError("The template was recorded without mirrored frames; record it with render flip.")
-    points = template.points[:, FLIP_68] * np.float32([-1, 1, 1])
+    flip = [*FLIP_68, 69, 68][:template.points.shape[1]]
+    points = template.points[:, flip] * np.float32([-1, 1, 1])
     swapped = {k: getattr(template, k)[:, ::-1].copy() for k in ("vecs", "lids")}
     return replace(template, points=points, **swapped)
 
@@ -103,7 +104,8 @@ def looped(
 
 # %% ../nbs/28_templates.ipynb #28-templates-021
 def _check_pair(a, b):
-    if (a.weights, a.vecs.shape[1:]) != (b.weights, b.vecs.shape[1:]):
+    kind = lambda x: (x.weights, x.vecs.shape[1:], x.points.shape[1:])
+    if kind(a) != kind(b):
         raise X2FaceError("The two templates were made by other weights or renderings; record them alike.")
 
 # %% ../nbs/28_templates.ipynb #28-templates-021-b
