@@ -325,7 +325,10 @@ def test_explorer(window):
     for _ in range(20): page.keyboard.press("ArrowRight")
     expect(shown).not_to_have_attribute("src", old)
     expect(status).not_to_have_text(said)
-    for name in ("arrows", "folds", "outside", "mesh", "refined"): page.get_by_test_id(f"explorer-{name}").check()
+    for name in ("arrows", "folds", "outside", "mesh", "refined"):
+        old = shown.get_attribute("src")
+        page.get_by_test_id(f"explorer-{name}").check()
+        if name in ("arrows", "outside"): expect(shown).not_to_have_attribute("src", old) # this driver folds nowhere
     page.wait_for_function("() => [...document.querySelectorAll('[data-testid=explorer-root] img')].every(i => i.complete && i.naturalWidth)")
     w.shot(page)
     page.get_by_test_id("explorer-reset").click()
@@ -354,6 +357,12 @@ def test_control(window):
     page.get_by_test_id("control-reset").click()
     expect(page.get_by_test_id("control-yaw")).to_have_value("0")
     expect(status).to_contain_text(re.compile(r"yaw -?[01]°"))
+    page.get_by_test_id("control-sound").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no sound"})
+    expect(status).to_contain_text(re.compile("^notes.txt could not be read"))
+    page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart') }")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    expect(status).to_contain_text("run the cell again")
+    page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
 
 
 def test_figures(window):

@@ -396,7 +396,7 @@ def _shown(
     live:LiveFrame, # to show
     sinks:list, # where
     ledger:Ledger, # takes the times
-) -> bool: # whether every sink wants more
+) -> bool: # whether every sink takes more frames
     "Give a frame to each sink."
     spent, more = {}, True
     for sink in sinks:

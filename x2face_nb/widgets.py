@@ -168,7 +168,7 @@ class Upload:
     def __init__(self,
         folder:Path, # to put them in; made here
         view:str, # who sends
-        kind:str, # what they shall be
+        kind:str, # what they are for
     ):
         folder.mkdir()
         self.folder, self.view, self.kind, self.names, self.paths, self.used = folder, view, kind, [], [], 0.
@@ -669,7 +669,7 @@ class _Requests(_Recorder):
     "What else the page of a live studio asks for."
     @property
     def ledger(self) -> Ledger:
-        "Of the view that started last."
+        "The ledger of the view that started last."
         return self._latest
 
     def _on_stop(self, content, buffers):

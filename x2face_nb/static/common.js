@@ -66,10 +66,7 @@ function helpLine(...pairs) {
 const named = (id, text) => ({ "data-testid": id, "aria-label": text });
 
 // A double click is one click: the second would undo the first, or remove the next thing.
-function once(f) {
-  let last = -Infinity;
-  return e => { if (e.timeStamp - last > 400) { last = e.timeStamp; f(e); } };
-}
+const once = f => e => { if (e.detail < 2) f(e); };
 
 function button(id, text, onclick, cls = "") {
   return h("button", { "data-testid": id, type: "button", class: `x2f-button ${cls}`, onclick: once(onclick) }, text);
@@ -105,13 +102,12 @@ function inSight(tile) {
 function gallery(id, title, items, chosen, choose, remove) {
   const group = newId();
   const box = h("div", { class: "x2f-tiles", role: "radiogroup", "aria-label": title });
-  let shown = null, last = chosen, going = 0;
-  const remover = once(() => remove(going));
+  let shown = null, last = chosen;
   const tile = (item, i) => {
     const radio = h("input", { ...named(`${id}-${i}`, item.name), type: "radio", name: group });
     radio.addEventListener("change", () => choose(i));
     radio.addEventListener("keydown", e => { if (e.key === "Delete") remove(i); });
-    const x = h("button", { "data-testid": `${id}-${i}-remove`, type: "button", class: "x2f-remove", title: `Remove ${item.name}`, "aria-label": `Remove ${item.name}`, onclick: e => { going = i; remover(e); } }, "×");
+    const x = h("button", { "data-testid": `${id}-${i}-remove`, type: "button", class: "x2f-remove", title: `Remove ${item.name}`, "aria-label": `Remove ${item.name}`, onclick: once(() => remove(i)) }, "×");
     return h("span", { class: "x2f-item" }, h("label", { class: "x2f-tile", title: item.name }, radio,
       h("img", { src: url(item.thumb, "image/jpeg"), alt: "", draggable: false }), h("span", { "aria-hidden": "true" }, item.name)), x);
   };
@@ -304,4 +300,13 @@ function listener(model) {
 function assign(model, name, value) {
   model.set(name, value);
   model.save_changes();
+}
+
+// Sends several changed values; f is called without a kernel, now or later.
+function setter(model, on, f) {
+  on("comm_live_update", f);
+  return values => {
+    Object.entries(values).forEach(([k, v]) => model.set(k, v));
+    try { model.save_changes(); } catch { f(); }
+  };
 }

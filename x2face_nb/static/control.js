@@ -4,7 +4,7 @@ const MOST = 8e6; // bytes of a sound
 
 function render({ model, el }) {
   const make = maker("control"), [listen, forget] = listener(model), on = (name, f) => listen(`change:${name}`, f);
-  const set = (values) => { Object.entries(values).forEach(([k, v]) => model.set(k, v)); model.save_changes(); };
+  const set = setter(model, listen, () => { status.textContent = GONE; });
 
   // the generated frame, and the embedded face below a layer that is painted on
   const images = {};
@@ -60,7 +60,9 @@ function render({ model, el }) {
   voice.addEventListener("change", async () => {
     const [chosen] = voice.files;
     if (chosen?.size > MOST) status.textContent = `This sound is larger than ${MOST / 1e6} MB; choose a shorter one.`;
-    else if (chosen) model.send({ name: chosen.name }, undefined, [await chosen.arrayBuffer()]);
+    else if (chosen) {
+      try { model.send({ name: chosen.name }, undefined, [await chosen.arrayBuffer()]); } catch { status.textContent = GONE; }
+    }
     voice.value = "";
   });
   const film = make("video", { controls: true, hidden: true, className: "x2face-film", testid: "film" });

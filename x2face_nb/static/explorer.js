@@ -6,7 +6,7 @@ const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 function render({ model, el }) {
   const make = maker("explorer"), [listen, forget] = listener(model);
   const on = (names, f) => names.forEach((n) => listen(`change:${n}`, f));
-  const set = (values) => { Object.entries(values).forEach(([k, v]) => model.set(k, v)); model.save_changes(); };
+  const set = setter(model, listen, () => { says.textContent = GONE; });
 
   // pictures, each with a mark
   const panels = {};

@@ -5,7 +5,8 @@ function render({ model, el }) {
   const [on, forget] = listener(model);
   const [status, say, release] = statusLine("offline-status");
   const tell = content => { try { model.send({ ...content, view }); } catch { say(GONE, "error"); } };
-  const busy = () => model.get("busy"), result = () => (model.get("video")?.byteLength ? model.get("result") : null);
+  let gone = false; // the kernel
+  const busy = () => !gone && model.get("busy"), result = () => (model.get("video")?.byteLength ? model.get("result") : null);
   const remove = of => index => tell({ type: "remove", of, index });
 
   // --- what is chosen
@@ -143,7 +144,7 @@ function render({ model, el }) {
   for (const t of ["progress", "mark"]) on(`change:${t}`, update);
   on("change:options", showOptions);
   on("change:said", () => { const { text, level } = model.get("said"); if (text) say(text, level); update(); });
-  on("comm_live_update", () => say(GONE, "error"));
+  on("comm_live_update", () => { gone = true; say(GONE, "error"); update(); });
 
   load();
   pictures();
