@@ -640,7 +640,7 @@ class ExpressionMaps:
         *lips, a, b = trace(grid, places * 2 / (self.size - 1) - 1)
         lips = np.reshape(lips, self._inner.shape)
         gaps = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.linalg.norm(a - b)
-        shut = np.clip(2 - self.gap / CLOSED, 0, 1) * np.interp(self.gap, self._gaps, gaps) # closed lips'
+        shut = _of_closed_lips(self.gap) / max(self.gap, 1e-6) * np.interp(self.gap, self._gaps, gaps)
         return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._gaps))
 
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
@@ -660,8 +660,10 @@ def lid_shares(
 def opened(
     gaps:np.ndarray, # (N,) `mouth_gap` of a driver over time
 ) -> np.ndarray: # (N,) 0 for closed lips
-    "How far a mouth is open, from the driver's own closed state, the 10th percentile over time."
-    return np.maximum(0, gaps - min(CLOSED, np.percentile(gaps, 10)))
+    "How far a mouth is open, from the driver's own closed state: the 10th percentile over time, if it is one."
+    return np.maximum(0, gaps - _of_closed_lips(np.percentile(gaps, 10)))
+
+def _of_closed_lips(gap): return gap * np.clip(2 - gap / CLOSED, 0, 1) # what is read of them; 0 for open ones
 
 # %% ../nbs/26_motion.ipynb #26-motion-146
 # of dlib's 68 points, those that expressions hardly move
