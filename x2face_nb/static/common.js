@@ -182,8 +182,8 @@ function optionsPanel(id, model, rows, say) {
     } else {
       el = h("input", { ...about, type: "number", min: `${row.least}`, max: `${row.most}`, step: `${row.step}`, placeholder: row.empty });
       el.addEventListener("change", () => {
-        const v = el.valueAsNumber, v0 = Number.isNaN(v), { badInput, rangeUnderflow, rangeOverflow } = el.validity;
-        if (!badInput && !rangeUnderflow && !rangeOverflow && (row.empty || !v0)) return set(row.name, v0 ? null : v);
+        const v = el.valueAsNumber, none = Number.isNaN(v), { badInput, rangeUnderflow, rangeOverflow } = el.validity;
+        if (!badInput && !rangeUnderflow && !rangeOverflow && (row.empty || !none)) return set(row.name, none ? null : v);
         say(`${row.label} is a number from ${row.least} to ${row.most}.`, "error");
         update();
       });
