@@ -660,10 +660,11 @@ def lid_shares(
 def opened(
     gaps:np.ndarray, # (N,) `mouth_gap` of a driver over time
 ) -> np.ndarray: # (N,) 0 for closed lips
-    "How far a mouth is open, from the driver's own closed state: the 10th percentile over time, if it is one."
+    "How far a mouth is open, from its own closed state: the 10th percentile, if that is of closed lips."
     return np.maximum(0, gaps - _of_closed_lips(np.percentile(gaps, 10)))
 
-def _of_closed_lips(gap): return gap * np.clip(2 - gap / CLOSED, 0, 1) # what is read of them; 0 for open ones
+def _of_closed_lips(gap): # what is read of them; 0 for open ones
+    return gap * np.clip(2 - gap / CLOSED, 0, 1)
 
 # %% ../nbs/26_motion.ipynb #26-motion-146
 # of dlib's 68 points, those that expressions hardly move
