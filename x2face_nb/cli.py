@@ -699,14 +699,20 @@ _browser = lambda: _asked(True, "open the browser; the address is printed in any
 _port = lambda: _asked(None, "port on this machine; a free one by default", "--port")
 
 # %% ../nbs/60_cli.ipynb #60-cli-076
-@_command("x2face studio")
+_STUDIOS = "offline", "control", "explore"
+
+@_command("x2face studio control")
 def studio(
+    name:str=_asked("offline", "offline makes videos, control turns and paints a portrait, explore traces "
+                               "pixels to the source"),
     theme:str=_theme(),
     browser:bool=_browser(),
     port:int=_port(),
 ):
-    "Open the offline studio in the browser: choose a portrait and a video, watch and save the result."
-    _open("offline", theme, browser, port)
+    "Open a studio in the browser, until Ctrl-C: videos, head angles and paint, or where pixels come from."
+    if name not in _STUDIOS:
+        raise typer.BadParameter(f"it is one of {', '.join(_STUDIOS)}", param_hint="NAME")
+    _open(name, theme, browser, port)
 
 # %% ../nbs/60_cli.ipynb #60-cli-077
 def _sink(
