@@ -487,7 +487,7 @@ def _close(points, share):
     return out
 
 # %% ../nbs/26_motion.ipynb #26-motion-035
-JAW = .2 # the largest `mouth_gap` that lips close alone; the jaw closes what is more
+JAW = .06 # the largest `mouth_gap` that lips close alone; the jaw closes what is more
 
 def move_mouth(
     points:np.ndarray, # (468,2) of a photograph
