@@ -197,7 +197,8 @@ def test_webcam(window):
     assert probe(path).frames >= 10
     studio.focus()
     assert download(page, lambda: page.keyboard.press("s")).read_bytes()[:4] == b"\x89PNG"
-    page.get_by_test_id("live-start").click()
+    for _ in range(3): page.get_by_test_id("live-portrait-0-remove").click(force=True) # nobody is left to move
+    expect(status).to_contain_text("no portrait")
     expect(studio).to_have_attribute("data-state", "stopped")
     assert page.get_by_test_id("live-camera").evaluate("v => v.srcObject") is None
 

@@ -364,7 +364,9 @@ function render({ model, el }) {
   });
   on("change:gallery", () => {
     showPortraits(model.get("gallery"), model.get("chosen"));
-    if (rows.length && !model.get("gallery").length) end("There is no portrait to move; add one.", "error");
+    if (!rows.length || model.get("gallery").length) return;
+    end("There is no portrait to move; add one.", "error");
+    still();
   });
   on("change:chosen", () => showPortraits(model.get("gallery"), model.get("chosen")));
   const still = () => {
