@@ -240,7 +240,7 @@ def test_existing_file_is_kept(x2face):
     (x2face.here / "out.mp4").write_text("precious")
     refused(x2face(*animate(weights="@nothing"), leaves=["out.mp4"], what="a result that exists already"), "--force")
     assert (x2face.here / "out.mp4").read_text() == "precious"
-    done(x2face(*animate("@face.png", "@one-frame.mp4", "out.mp4", "@w.safetensors", "--force"), leaves=["out.mp4"]))
+    done(x2face(*animate("@face.png", "@one-frame.mp4", "out.mp4", "@w.safetensors", "--force", "--size", "20"), leaves=["out.mp4"]))
 
 
 def test_many_drivers(x2face, world):

@@ -378,7 +378,7 @@ def animate(
     files = [*sources, *filter(None, (driving, pose, edit))]
     angles = {k: v for k, v in dict(yaw=yaw, pitch=pitch, roll=roll).items() if v is not None}
     _writable([out, trust], files, force, folders=many or bool(out) and not out.suffix)
-    from x2face_nb.animate import AnimateConfig, animate as run, animate_all
+    from x2face_nb.animate import AnimateConfig, animate as run, animate_all, driving_files
     from x2face_nb.audio import is_sound
     from x2face_nb.motion import motion_config
     from x2face_nb.render import OFFLINE
@@ -388,7 +388,8 @@ def animate(
     if many and (pose or angles):
         raise typer.BadParameter("head angles go with one driver, not with many")
     if many and out and out.suffix.lower() in (".mp4", ".png", ".jpg") and not out.is_dir():
-        raise typer.BadParameter(f"{driving} gives several results; name a folder", param_hint="--out")
+        n = len(driving_files(driving))
+        raise typer.BadParameter(f"{driving} names {n} driver(s); name a folder for results", param_hint="--out")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
     if drive_by not in ("face", "sound"):
         raise typer.BadParameter("it is face or sound", param_hint="--drive-by")

@@ -1468,7 +1468,7 @@ def show_video(
     "The video on the notebook's page. Raises `X2FaceError` if no browser plays it, or it is too large."
     info = probe(path)
     if info.codec not in ("h264", "vp8", "vp9", "av1"):
-        raise X2FaceError(f"Browsers do not play {info.codec}; write {path} anew with VideoWriter.")
+        raise X2FaceError(f"Browsers do not play {info.codec}; write {path} again with VideoWriter.")
     mb = Path(path).stat().st_size/1e6
     if mb > limit_mb:
         raise X2FaceError(f"{path} has {mb:.0f} MB, more than {limit_mb:g}; show a part of it, or raise "
