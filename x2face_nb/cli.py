@@ -389,7 +389,7 @@ def animate(
         raise typer.BadParameter("head angles go with one driver, not with many")
     if many and out and out.suffix.lower() in (".mp4", ".png", ".jpg") and not out.is_dir():
         n = len(driving_files(driving))
-        raise typer.BadParameter(f"{driving} names {n} driver(s); name a folder for results", param_hint="--out")
+        raise typer.BadParameter(f"{driving} names {n} driver(s); name a folder", param_hint="--out")
     if many and trust: raise typer.BadParameter("--trust goes with one driver, not with many")
     if drive_by not in ("face", "sound"):
         raise typer.BadParameter("it is face or sound", param_hint="--drive-by")
