@@ -106,7 +106,7 @@ def looped(
 def _check_pair(a, b):
     kind = lambda x: (x.weights, x.vecs.shape[1:], x.points.shape[1:])
     if kind(a) != kind(b):
-        raise X2FaceError("The templates were made by other weights, renderings or versions; record both again.")
+        raise X2FaceError("The templates were made by other weights, renderings or versions; record both.")
 
 # %% ../nbs/28_templates.ipynb #28-templates-021-b
 def joined(
