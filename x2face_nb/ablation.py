@@ -111,7 +111,7 @@ class Run(Config):
         driving = NetworkConfig((*UNET.widths[:-1], 128), UNET.n_up)
         cfg = X2FaceConfig(embedding=UNET, driving=driving, padding="border", centred=True, zero_heads=True)
         if not by: return cfg
-        plus = NetworkConfig(_widths(matched_width(by)), UNET.n_up, 2**UNET.halvings)
+        plus = NetworkConfig(_widths(matched_width(by)), UNET.n_up, size=2**UNET.halvings)
         return cfg.replace(backbone="unet3plus", deep_supervision=self.deep_supervision, embedding=plus)
 
     def train_config(self) -> TrainConfig:

@@ -32,8 +32,8 @@ class NetworkConfig(Config):
     "Shape of one of the two networks."
     widths:tuple[int, ...]=(64, 128, 256, 512, 512, 512, 512, 512) # channels per halving, bottleneck last
     n_up:int=8 # the flow field has 2**n_up pixels per side
-    finer:int=0 # doublings of a driving field whose heads add detail; they start at zero
     size:int=0 # side of the frame that the network sees, a power of two; 0 for 2**len(widths), as in a U-Net
+    finer:int=0 # doublings of a driving field whose heads add detail; they start at zero
     def __post_init__(self):
         super().__post_init__()
         if not (1 < len(self.widths) <= 12 and 0 < min(self.widths) and max(self.widths) <= 2**14):
