@@ -286,7 +286,7 @@ def test_notebook_7(window):
     w.shot(page)
 
 
-@pytest.mark.parametrize("notebook, testid, theme", [("webcam", "live-studio", "dark"), ("offline", "offline-studio", "light"), ("explore", "explorer-root", "dark")])
+@pytest.mark.parametrize("notebook, testid, theme", [("webcam", "live-studio", "dark"), ("offline", "offline-studio", "light"), ("explore", "explorer-root", "dark"), ("control", "control-root", "light")])
 def test_as_an_app(window, world, notebook, testid, theme):
     "As a page without code: it fits a laptop's screen, and a checker of accessibility finds nothing serious in either theme."
     w = window()
