@@ -580,9 +580,10 @@ def config(
         raise typer.BadParameter(f"it is one of {', '.join(_CONFIGS)}", param_hint="COMMAND")
     if recipe and command != "train":
         raise typer.BadParameter("recipes are of train", param_hint="--recipe")
-    from x2face_nb.recipes import RECIPES, recipe as named
     module, kind = _CONFIGS[command].split(".")
-    rows = _keys(named(recipe) if recipe else getattr(importlib.import_module(f"x2face_nb.{module}"), kind)())
+    shown = getattr(importlib.import_module(f"x2face_nb.{module}"), kind)
+    if command == "train": from x2face_nb.recipes import RECIPES, recipe as named
+    rows = _keys(named(recipe) if recipe else shown())
     for key, value, words in rows: typer.echo(f"{key}={json.dumps(value)}\n    {words}".rstrip())
     if command == "train": typer.echo(f"\nRecipes: {', '.join(RECIPES)}.")
 
