@@ -149,7 +149,8 @@ class ControlPanel(anywidget.AnyWidget):
         self._rest, self._likeness, self.puppet = emb, Likeness(emb.source()), Puppet(animator, emb)
         sliders, face = slider_table(), encode_image(emb.picture(), ".jpg", 92)
         super().__init__(sliders=sliders, amounts=[0.] * len(sliders), face=face, speaks=voice is not None)
-        if voice is not None: self.on_msg(lambda _, content, buffers: self.hear(content.get("name"), *buffers[:1]))
+        heard = lambda _, content, buffers: self.hear(content.get("name"), *buffers[:1])
+        if voice is not None: self.on_msg(heard)
         self._draw()
 
     def edited(self) -> EmbeddedFace:
