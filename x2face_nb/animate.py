@@ -31,10 +31,11 @@ from tqdm.auto import tqdm
 
 from .core import Config, X2FaceError, cache_dir, file_hash, limit, pick_device, write_text
 from .samples import sample_driving, sample_source
+from .expression import FaceReader
 from .faces import FaceDetector, FaceMesh, SquareCrop
 from .faces import cut_around, paste_back, quarter_turns, still_square, track_crop, wider
 from .templates import cut, named_template
-from .motion import CropPath, FaceReader, MotionConfig, MotionTemplate, follow, is_template
+from .motion import CropPath, MotionConfig, MotionTemplate, follow, is_template
 from .motion import motion_config, perform, record
 from .person import PersonDetector
 from .render import OFFLINE, EmbeddedFace, Motion, Rendering, embed, generate, paint_layer, rendering

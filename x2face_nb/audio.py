@@ -23,7 +23,8 @@ from .animate import Animator
 from .control import PoseCurve, Prepared, aim, control_path, load_control, still_template
 from .core import X2FaceError, load_tensors, save_tensors
 from .data import Track, read_tracks, track_landmarks
-from .motion import MotionConfig, motion_config, mouth_gap
+from .expression import mouth_gap
+from .motion import MotionConfig, motion_config
 from .render import EmbeddedFace
 from .video import check_sound, is_image, open_media, probe
 

@@ -19,11 +19,11 @@ import torch
 from .animate import Animator, read_motion
 from .core import X2FaceError, file_hash, load_tensors, save_tensors
 from .data import Frames, read_csv, read_tracks
+from .expression import FaceReader, in_sides, lid_openings, mouth_gap
 from .faces import MESH_68, FaceMesh
 from .lift import rotation
-from .motion import (STABLE, FaceReader, MotionConfig, MotionTemplate, in_sides, is_template,
-                              lid_openings, motion_config, mouth_gap, perform, reference_frames, similarity,
-                              smoothed)
+from .motion import (STABLE, MotionConfig, MotionTemplate, is_template, motion_config, perform,
+                              reference_frames, similarity, smoothed)
 from .render import EmbeddedFace
 from .video import to_tensor, to_uint8
 from .x2face import X2Face, fused, load_model, pretrained_path

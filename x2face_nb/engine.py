@@ -29,7 +29,7 @@ from torch import nn
 
 from .core import X2FaceError, cache_dir, file_hash, machine, read_json
 from .core import require_extra, write_text
-from .motion import FaceReader
+from .expression import FaceReader
 from .samples import sample_source
 from .render import LIVE, EmbeddedFace, Motion, Rendering, driving_field, feedback
 from .render import rendering, sampling_grid
