@@ -9,9 +9,11 @@ __all__ = ['STRENGTH', 'STABLE', 'EXPRESSIVE', 'MOTIONS', 'GAZE', 'ROAM', 'inver
            'perform', 'LiveMotion', 'CropPath', 'follow']
 
 # %% ../nbs/26_motion.ipynb #26-motion-002
+import mmap
+import tempfile
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,16 +198,43 @@ def is_template(
         with safe_open(path, "np") as f: return (f.metadata() or {}).get("format", "").startswith("motion-")
     except (SafetensorError, OSError): return False
 
+# %% ../nbs/26_motion.ipynb #26-motion-024-c
+_HELD = 1 << 22 # bytes of rows that are held in memory
+
+class _Rows:
+    "Float32 rows of a video. Those of a long one go to a temporary file that is mapped into memory."
+    def __init__(self): self.held, self.file, self.n = bytearray(), None, 0
+
+    def extend(self, rows):
+        self.held += rows.tobytes()
+        self.n, self.shape = self.n + len(rows), rows.shape[1:]
+        if len(self.held) > _HELD: self._write()
+
+    def _write(self):
+        self.file = self.file or tempfile.TemporaryFile()
+        self.file.write(self.held)
+        self.file.flush()
+        self.held.clear()
+
+    def array(self):
+        if not self.file: return np.frombuffer(self.held, np.float32).reshape(self.n, *self.shape)
+        self._write()
+        return np.memmap(self.file, np.float32, "r+", shape=(self.n, *self.shape))
+
+# %% ../nbs/26_motion.ipynb #26-motion-024-d
+def _parts(template): # yields short pieces; what is read of a temporary file is not held in memory
+    rows = {k: v for k, v in vars(template).items() if isinstance(v, np.ndarray)}
+    for i in range(0, len(template), 1000):
+        yield replace(template, **{k: v[i:i + 1000] for k, v in rows.items()})
+        for v in rows.values():
+            if hasattr(v, "_mmap") and hasattr(mmap, "MADV_DONTNEED"): v._mmap.madvise(mmap.MADV_DONTNEED)
+
 # %% ../nbs/26_motion.ipynb #26-motion-024-b
-def _encoded(model, waiting, render) -> list: # (vectors, landmarks, lids, gap) of each; empties the list
-    if not waiting: return []
-    x = to_tensor([w[0] for w in waiting]).to(next(model.parameters()).device)
+def _encoded(model, crops, render) -> np.ndarray: # (N,F,D) driving vectors
+    x = to_tensor(crops).to(next(model.parameters()).device)
     both = torch.cat([x, x.flip(-1)]) if rendering(render).flip else x
     vecs = model.driving.encode(both).float().cpu().numpy()
-    vecs = vecs.reshape(-1, len(x), vecs.shape[-1]).swapaxes(0, 1)
-    out = [(v.copy(), *w[1:]) for v, w in zip(vecs, waiting)]
-    waiting.clear()
-    return out
+    return vecs.reshape(-1, len(x), vecs.shape[-1]).swapaxes(0, 1)
 
 # %% ../nbs/26_motion.ipynb #26-motion-024
 @torch.inference_mode()
@@ -219,21 +248,26 @@ def record(
 ) -> MotionTemplate:
     """Make a template of a driver's crops. A frame without a face repeats the last one. Raises
     `X2FaceError` if there is no face at all."""
-    reader, vecs, rows, last, before, waiting = FaceReader(), [], [], -1, None, []
-    for t, crop, shot in crops:
+    reader, kept, rows, waiting, before = FaceReader(), [_Rows() for _ in range(4)], [], [], None
+    def keep(until): # each face until the frame in which the next one is seen
+        starts, crops, *read = zip(*waiting)
+        many = np.diff([*starts, until])
+        parts = _encoded(model, crops, render), *map(np.float32, read)
+        for k, x in zip(kept, parts): k.extend(x.repeat(many, 0))
+        waiting.clear()
+    for i, (t, crop, shot) in enumerate(crops):
         if shot != before: reader.mesh.reset()
         before, points = shot, None if crop is None else reader(crop)
-        if points is not None:
-            marks = in_sides(points, len(crop))[MARKS]
-            waiting.append((crop, marks, lid_openings(points), np.float32(mouth_gap(points))))
-            last += 1
-        if len(waiting) == batch: vecs += _encoded(model, waiting, render)
-        rows.append((t, int(shot), points is not None, max(0, last)))
-    vecs += _encoded(model, waiting, render)
-    if not vecs: raise X2FaceError("No face was found in the driving video; show one larger.")
-    times, shot, found, which = (np.array(x) for x in zip(*rows))
-    parts = [np.stack(p)[which] for p in zip(*vecs)]
-    return MotionTemplate(*parts, times - times[0], shot, found, float(fps), weights)
+        rows.append((t, int(shot), points is not None))
+        if points is None: continue
+        start = i if waiting else 0 # the first face also stands for the frames before it
+        if len(waiting) == batch: keep(i)
+        marks = in_sides(points, len(crop))[MARKS]
+        waiting.append((start, crop, marks, lid_openings(points), mouth_gap(points)))
+    if not waiting: raise X2FaceError("No face was found in the driving video; show one larger.")
+    keep(len(rows))
+    times, shot, found = (np.array(x) for x in zip(*rows))
+    return MotionTemplate(*(k.array() for k in kept), times - times[0], shot, found, float(fps), weights)
 
 # %% ../nbs/26_motion.ipynb #26-motion-027
 def pose_distance(
@@ -255,7 +289,8 @@ def reference_frames(
     at:float|None=None, # seconds, to choose a frame yourself
 ) -> dict[int, int]: # shot → number of its reference frame
     "The frame of each shot nearest to the source. Raises `X2FaceError` for a time outside the template."
-    far, out = np.where(template.found, pose_distance(template, points), np.inf), {}
+    far, out = np.concatenate([pose_distance(part, points) for part in _parts(template)]), {}
+    far[~template.found] = np.inf
     for shot in np.unique(template.shot):
         here = np.flatnonzero(template.shot == shot)
         out[int(shot)] = int(here[far[here].argmin()])
@@ -426,15 +461,17 @@ def _share(cutoff, dt): return np.float32(1 / (1 + 1 / (2 * np.pi * cutoff * dt)
 # %% ../nbs/26_motion.ipynb #26-motion-047-b
 def smoothed(
     template:MotionTemplate, # any
-) -> tuple[np.ndarray, np.ndarray]: # (N,F,D) and (N,68,3) float32
+) -> tuple[np.ndarray, np.ndarray]: # (N,F,D) and (N,70,3) float32
     "Driving vectors and landmarks, filtered over each shot."
+    return tuple(map(np.stack, zip(*_played(template, True))))
+
+def _played(template, smooth): # yields the vectors and landmarks of each frame
     filters, before = (OneEuro(), OneEuro(beta=15.)), None # landmarks are small numbers
-    out = np.empty_like(template.vecs), np.empty_like(template.points)
-    for i, (t, shot) in enumerate(zip(template.times, template.shot)):
-        if shot != before: [f.reset() for f in filters]
-        before = shot
-        for f, x, y in zip(filters, (template.vecs, template.points), out): y[i] = f(x[i], t)
-    return out
+    for part in _parts(template):
+        for t, shot, *row in zip(part.times, part.shot, part.vecs, part.points):
+            if shot != before: [f.reset() for f in filters]
+            before = shot
+            yield [f(x, t) for f, x in zip(filters, row)] if smooth else row
 
 # %% ../nbs/26_motion.ipynb #26-motion-151
 def strain(
@@ -590,17 +627,20 @@ def perform(
     mover = Mover(emb, lambda picture: drive(model, picture, render), render, motion)
     config, alone = mover.config, mover.around is not None and mover.inner is not None
     whole = _Whole(mover, size) if wide and alone else None
-    vecs, marks = smoothed(template) if config.smooth else (template.vecs, template.points)
-    flow_of = lambda i: _field_of(model, torch.from_numpy(vecs[i]).to(shown.device), render)
+    rows, before = partial(_played, template, config.smooth), None
+    flow_of = lambda vec: _field_of(model, torch.from_numpy(vec).to(shown.device), render)
     if config.relative:
         refs = reference_frames(template, mover.points, reference)
-        since = {shot: mover.since(flow_of(i), template.points[i]) for shot, i in refs.items()}
+        shots = {i: shot for shot, i in refs.items()}
+        rest = {shots[i]: row for i, row in zip(range(max(shots) + 1), rows()) if i in shots}
     shares = lid_shares(template.lids, np.percentile(template.lids[template.found], 80, axis=0))
     gaps, last = opened(template.gap), None
-    for i, shot in enumerate(template.shot.tolist()):
+    for i, (shot, (vec, marks)) in enumerate(zip(template.shot.tolist(), rows())):
+        if config.relative and shot != before:
+            since, before = mover.since(flow_of(rest[shot][0]), template.points[refs[shot]]), shot
         if last is None or template.found[i]:
-            flow, pair = flow_of(i), None
-            if config.relative: flow, pair = since[shot].field(flow), (marks[refs[shot]], marks[i])
+            flow, pair = flow_of(vec), None
+            if config.relative: flow, pair = since.field(flow), (rest[shot][1], marks)
             elif render.refined: flow = refine(model, emb, flow, render)
             grid, picture = mover.pose(flow, pair, shares[i], gaps[i])
             now = shown if picture is mover.shown else to_tensor(picture).to(shown.device)
