@@ -97,7 +97,7 @@ release: .venv/.dev ## after new weights, DATA=FOLDER: maps, gallery, evaluation
 	$(BIN)/python tests/test_render.py
 	$(call NOTEBOOK,evaluate,val) -p split val -p every 20
 	$(call NOTEBOOK,evaluate,test) -p split test -p every 10
-	$(call NOTEBOOK,motion,val) -p split val -p every 20
+	$(call NOTEBOOK,motion,val) -p split val -p every 10
 	$(call NOTEBOOK,motion,test) -p split test -p every 10
 	$(call NOTEBOOK,trust,val) -p every 40
 	$(call NOTEBOOK,control,control) -p fit False -p sources 6

@@ -142,8 +142,8 @@ def eye_correlation(
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-136
 def opening_followed(
-    opening, # `mouth_opening` or `eye_opening`
-    points:list, # (68,2) landmarks of each generated frame, or None where no face was found
+    opening, # such as `mouth_opening` or `eye_opening`
+    points:list, # landmarks of each generated frame, as `opening` takes them, or None where no face was found
     truth:list, # of each driving frame
     least:float=.01, # standard deviation of the driver's opening; less gives NaN
 ) -> tuple[float, float]: # correlation and slope; NaN also for fewer than three frames with both
