@@ -127,6 +127,14 @@ def spoken_film(
                        progress=False)
         return Path(made.path).read_bytes()
 
+# %% ../nbs/57_control_panel.ipynb #57-control_panel-214
+def _kept(sound, path) -> Path: # what a page sent, in a file
+    most = limit("sound")
+    if len(sound) > most * 1_000_000:
+        raise X2FaceError(f"{path} is larger than {most} MB; choose a shorter one, or set X2FACE_MAX_SOUND.")
+    path.write_bytes(sound)
+    return path
+
 # %% ../nbs/57_control_panel.ipynb #57-control_panel-014
 _FILMED = "The film shows the portrait as painted and turned above. Its voice is not its own."
 
@@ -138,6 +146,7 @@ class ControlPanel(anywidget.AnyWidget):
     amounts = traitlets.List(traitlets.Float()).tag(sync=True)
     layer = traitlets.Bytes().tag(sync=True, from_json=lambda sent, _: bytes(sent)) # PNG
     film, speaks = traitlets.Bytes().tag(sync=True), traitlets.Bool().tag(sync=True) # MP4; with a voice
+    longest = traitlets.Int().tag(sync=True) # bytes of a sound
     says = traitlets.Unicode().tag(sync=True)
 
     def __init__(self,
@@ -148,7 +157,8 @@ class ControlPanel(anywidget.AnyWidget):
         self._lock, self._animator, self._voice = threading.RLock(), animator, voice
         self._rest, self._likeness, self.puppet = emb, Likeness(emb.source()), Puppet(animator, emb)
         sliders, face = slider_table(), encode_image(emb.picture(), ".jpg", 92)
-        super().__init__(sliders=sliders, amounts=[0.] * len(sliders), face=face, speaks=voice is not None)
+        super().__init__(sliders=sliders, amounts=[0.] * len(sliders), face=face, speaks=voice is not None,
+                         longest=limit("sound") * 1_000_000)
         heard = lambda _, content, buffers: self.hear(content.get("name"), *buffers[:1])
         if voice is not None: self.on_msg(heard)
         self._draw()
@@ -177,8 +187,8 @@ class ControlPanel(anywidget.AnyWidget):
         "Make the film of a sound that the page sent. Nothing is raised: `says` tells what went wrong."
         with self._lock, tempfile.TemporaryDirectory() as d:
             said, self.says = _FILMED, "The film is being made; it takes about as long as the sound."
-            (at := Path(d)/"sound").write_bytes(sound)
-            try: self.film = self.speak(at)
+            at = Path(d)/"sound"
+            try: self.film = self.speak(_kept(sound, at))
             except X2FaceError as e: said = str(e).replace(str(at), str(name)[:80])
             self.says = said
 

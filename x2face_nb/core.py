@@ -422,6 +422,7 @@ LIMITS = dict(
     side=4096, # pixels of a generated frame's side
     megapixels=64, # of a picture or frame that is read or written
     cache=500, # megabytes of embedded faces that are kept
+    sound=8, # megabytes of a sound that a page sends
     gap=60, # seconds for which `prepare` repeats a frame if a video has none
 )
 

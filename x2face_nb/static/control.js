@@ -1,6 +1,5 @@
 // Control panel: sliders that turn a face, an embedded face to paint on, a voice to say. State lives in the kernel; this draws it.
 const SIDE = 256; // of the layer, pixels
-const MOST = 8e6; // bytes of a sound
 
 function render({ model, el }) {
   const make = maker("control"), [listen, forget] = listener(model), on = (name, f) => listen(`change:${name}`, f);
@@ -58,8 +57,8 @@ function render({ model, el }) {
   const speak = make("button", { className: "x2face-button", textContent: "Let it speak…", testid: "speak", onclick: () => voice.click() });
   speak.hidden = !model.get("speaks");
   voice.addEventListener("change", async () => {
-    const [chosen] = voice.files;
-    if (chosen?.size > MOST) status.textContent = `This sound is larger than ${MOST / 1e6} MB; choose a shorter one.`;
+    const [chosen] = voice.files, most = model.get("longest");
+    if (chosen?.size > most) status.textContent = `This sound is larger than ${most / 1e6} MB; choose a shorter one.`;
     else if (chosen) {
       try { model.send({ name: chosen.name }, undefined, [await chosen.arrayBuffer()]); } catch { status.textContent = GONE; }
     }
