@@ -78,14 +78,16 @@ def _asked(
 _CODES = ("0 done · 1 something you can mend, one sentence says what · 2 wrong usage · 70 a bug · "
           "130 stopped by Ctrl-C · 143 by SIGTERM")
 
+_NO_MEMORY = ("out of memory|allocate memory|insufficient memory|could not create a (primitive|memory object)$|"
+              "can't start new thread|failed to map segment") # as native libraries say it
+
 def _system_verdict(
     e:Exception, # that the system or Python raised
     said:str, # its message
 ) -> tuple[int, str]: # exit code and sentence
     "For errors that are not the package's own."
-    memory = "out of memory|allocate memory|insufficient memory"
     kind, full = getattr(e, "errno", None), (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(e, MemoryError) or re.search(memory, said, re.I):
+    if isinstance(e, MemoryError) or re.search(_NO_MEMORY, said, re.I):
         return 1, f"There is not enough memory for this ({said}); use smaller sizes or batches."
     if isinstance(e, ImportError):
         return 1, f"A requirement is missing or broken ({said}); install x2face_nb again."

@@ -474,7 +474,7 @@ def _checksum(
 def _opened_tensors(
     path:str|Path, # *.safetensors
 ):
-    "Yields an open file. Raises `X2FaceError` if it is missing, damaged, or another kind of file."
+    "Yields an open file. Raises `X2FaceError` for a missing, damaged or other file, and `MemoryError`."
     try:
         with open(path, "rb"): pass # safetensors calls a file that is not readable missing
         with safe_open(path, "pt") as f: yield f
@@ -485,6 +485,7 @@ def _opened_tensors(
             raise X2FaceError(f"{path} is no safetensors file; if it is a checkpoint of the paper's authors, "
                               f"convert it: x2face convert {path} -o paper.safetensors.") from None
         why = getattr(e, "strerror", None) or str(e)[:200]
+        if "allocate memory" in str(e): raise MemoryError(why) from None
         raise X2FaceError(f"{path} is not a safetensors file or is damaged ({why}).") from None
 
 # %% ../nbs/00_core.ipynb #00-core-126a

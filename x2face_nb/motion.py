@@ -211,9 +211,13 @@ class _Rows:
         if len(self.held) > _HELD: self._write()
 
     def _write(self):
-        self.file = self.file or tempfile.TemporaryFile()
-        self.file.write(self.held)
-        self.file.flush()
+        try:
+            self.file = self.file or tempfile.TemporaryFile()
+            self.file.write(self.held)
+            self.file.flush()
+        except OSError as e:
+            raise X2FaceError(f"The motion of this video found no room in the folder for temporary files "
+                              f"({e.strerror}); make room, or set TMPDIR to another.") from None
         self.held.clear()
 
     def array(self):

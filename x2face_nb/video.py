@@ -337,7 +337,7 @@ def _first_frame(
         except av.error.InvalidDataError: continue
         if frames: return frames[0]
     raise X2FaceError(f"{path} holds video, yet not one frame of it can be decoded; make or download it "
-        f"again.")
+        f"again, or free memory.")
 
 # %% ../nbs/01_video.ipynb #01-video-120
 def _sound_end(
