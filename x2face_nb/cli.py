@@ -78,8 +78,8 @@ def _asked(
 _CODES = ("0 done · 1 something you can mend, one sentence says what · 2 wrong usage · 70 a bug · "
           "130 stopped by Ctrl-C · 143 by SIGTERM")
 
-_NO_MEMORY = ("out of memory|allocate memory|insufficient memory|could not create a (primitive|memory object)$|"
-              "can't start new thread|failed to map segment") # as native libraries say it
+_NO_MEMORY = ("out of memory|allocate memory|insufficient memory|"
+              "could not create a (primitive|memory object)$|can't start new thread|failed to map segment") # in foreign words
 
 def _system_verdict(
     e:Exception, # that the system or Python raised
