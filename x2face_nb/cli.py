@@ -79,7 +79,7 @@ _CODES = ("0 done · 1 something you can mend, one sentence says what · 2 wrong
           "130 stopped by Ctrl-C · 143 by SIGTERM")
 
 _NO_MEMORY = ("out of memory|allocate memory|insufficient memory|"
-              "could not create a (primitive|memory object)$|can't start new thread|failed to map segment") # in foreign words
+              "could not create a (primitive|memory object)$|can't start new thread|failed to map segment")
 
 def _system_verdict(
     e:Exception, # that the system or Python raised
