@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHEEKS', 'MARKS', 'INSIDE', 'CLOSED', 'JAW', 'SHOWN', 'TOOTH', 'IRIS', 'OPEN', 'FaceReader', 'in_sides',
            'lid_openings', 'mouth_gap', 'gaze', 'Rims', 'eye_rims', 'lip_rims', 'moved_map', 'move_mouth',
-           'upper_teeth', 'looking', 'ExpressionMaps', 'lid_shares', 'opened']
+           'upper_teeth', 'looking', 'ExpressionMaps', 'lid_shares', 'closed_gap']
 
 # %% ../nbs/15_expression.ipynb #15-expression-002
 import hashlib
@@ -384,17 +384,19 @@ class ExpressionMaps:
         return (out * (1 - mask) + mask * layer).round().clip(0, 255).astype(np.uint8)
 
     def asked(self,
-        gap:float, # wanted `mouth_gap` of the generated frame; 0 for a closed mouth
+        gap:float, # `mouth_gap` of the driver
+        shut:float, # that of the driver's closed lips, as `closed_gap` gives it
         trace:Callable, # (N,2) places in the photograph, in [-1,1] → where the fields put them
     ) -> float:
         "The gap to ask for: driving fields open and close a mouth, too, and the map adds what they lack."
-        if gap <= 0: return 0.
+        if gap <= shut: return 0.
         places = np.concatenate([self._inner.reshape(-1, 2), self.points[[33, 263]]])
         *lips, a, b = trace(places * 2 / (self.size - 1) - 1)
         lips = np.reshape(lips, self._inner.shape)
         gaps = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.linalg.norm(a - b)
-        shut = _of_closed_lips(self.gap) / max(self.gap, 1e-6) * np.interp(self.gap, self._gaps, gaps)
-        return float(np.interp(gap, np.maximum.accumulate(gaps - shut), self._gaps))
+        wide, rest, own = gap - shut, np.interp(self.gap, self._gaps, gaps), _closed(self.gap)
+        off = own * rest + (1 - own) * shut * min(1, wide / max(rest - shut, .02)) # of closed lips
+        return float(np.interp(wide, np.maximum.accumulate(gaps - off), self._gaps))
 
 def _inner_lips(points): # (2,3,2): upper and lower lip, where `mouth_gap` measures them
     return np.stack([points[UPPER_LIP[3][3:6]], points[LOWER_LIP[3][3:6]]])
@@ -410,11 +412,12 @@ def lid_shares(
     return np.clip(1 + wider / .56, 0, 1.25)
 
 # %% ../nbs/15_expression.ipynb #26-motion-044
-def opened(
+def closed_gap(
     gaps:np.ndarray, # (N,) `mouth_gap` of a driver over time
-) -> np.ndarray: # (N,) 0 for closed lips
-    "How far a mouth is open, from its own closed state: the 10th percentile, if that is of closed lips."
-    return np.maximum(0, gaps - _of_closed_lips(np.percentile(gaps, 10)))
+) -> float:
+    "What `mouth_gap` reads of a driver's closed lips: the 10th percentile, or 0 if that is of open ones."
+    low = float(np.percentile(gaps, 10))
+    return low * _closed(low)
 
-def _of_closed_lips(gap): # what is read of them; 0 for open ones
-    return gap * np.clip(2 - gap / CLOSED, 0, 1)
+def _closed(gap): # 1 for closed lips, 0 for open ones
+    return float(np.clip(2 - gap / CLOSED, 0, 1))

@@ -27,8 +27,8 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 from torch import Tensor
 
 from .core import Config, X2FaceError, load_tensors, save_tensors
-from .expression import (MARKS, ExpressionMaps, FaceReader, gaze, in_sides, lid_openings, lid_shares,
-                                  mouth_gap, opened)
+from .expression import (MARKS, ExpressionMaps, FaceReader, closed_gap, gaze, in_sides,
+                                  lid_openings, lid_shares, mouth_gap)
 from .faces import MESH_68, CropConfig, FaceDetector, FaceTracker, SquareCrop, _choose, crop_of_boxes
 from .lift import OVAL, face_rings
 from .render import (OFFLINE, EmbeddedFace, Motion, Rendering, drive, driving_field, laid_into,
@@ -581,13 +581,14 @@ class Mover(Motion):
         flow:Tensor, # (1,2,h,w) field to render
         marks:tuple|None, # (70,3) landmarks of the driver in the reference frame, and now
         lids:np.ndarray, # (2,) `lid_shares` of the driver now
-        gap:float, # how far its mouth is open, as `opened` gives
+        gap:float, # `mouth_gap` of the driver now
+        shut:float=0., # that of its closed lips
     ) -> tuple[Tensor, np.ndarray]: # (1,h,w,2) where to read; (S,S,3) uint8 RGB source
         "Turn the head, and give the face the driver's expression."
         grid, config = sampling_grid(flow, self.inner), self.config
         if self.head and marks: grid = self.head.follow(grid, *marks)
         if self.maps is None: return grid, self.shown
-        gap = self.maps.asked(gap, partial(trace, grid)) if config.mouth else None
+        gap = self.maps.asked(gap, shut, partial(trace, grid)) if config.mouth else None
         look = self._look(*marks, lids) if self.looks and marks else 0.
         return grid, self.maps(lids if config.lids else None, gap, config.paint, look)
 
@@ -638,7 +639,7 @@ def perform(
         shots = {i: shot for shot, i in refs.items()}
         rest = {shots[i]: row for i, row in zip(range(max(shots) + 1), rows()) if i in shots}
     shares = lid_shares(template.lids, np.percentile(template.lids[template.found], 80, axis=0))
-    gaps, last = opened(template.gap), None
+    shut, last = closed_gap(template.gap), None
     for i, (shot, (vec, marks)) in enumerate(zip(template.shot.tolist(), rows())):
         if config.relative and shot != before:
             since, before = mover.since(flow_of(rest[shot][0]), template.points[refs[shot]]), shot
@@ -646,7 +647,7 @@ def perform(
             flow, pair = flow_of(vec), None
             if config.relative: flow, pair = since.field(flow), (rest[shot][1], marks)
             elif render.refined: flow = refine(model, emb, flow, render)
-            grid, picture = mover.pose(flow, pair, shares[i], gaps[i])
+            grid, picture = mover.pose(flow, pair, shares[i], template.gap[i], shut)
             now = shown if picture is mover.shown else to_tensor(picture).to(shown.device)
             gen = (whole(model, now, flow, pair) if whole else
                    sample(model, now, flow, mover.inner, size, mover.head, mover.around))
@@ -715,7 +716,7 @@ class LiveMotion(Mover):
         if not self._seen: return self.final(sampling_grid(flow, self.inner)), self.shown
         marks = None if self._since is None else (self._reference, self._marks)
         shares = lid_shares(self._lids[-1], np.percentile(self._lids, 80, axis=0))
-        return self.pose(flow, marks, shares, opened(np.array(self._gaps))[-1])
+        return self.pose(flow, marks, shares, self._gaps[-1], closed_gap(self._gaps))
 
 # %% ../nbs/26_motion.ipynb #26-motion-062
 @dataclass(frozen=True, eq=False)
