@@ -25,8 +25,8 @@ from .faces import FaceLandmarks, FaceMesh
 from .lift import Lift, draw_motion, is_frontal, moved_photo
 from .metrics import (FaceIdentity, PerceptualDistance, eye_correlation, eye_opening, face_size,
                                flicker, identity_distance, identity_similarity, keypoint_distance, l1,
-                               mouth_correlation, mouth_opening, ms_ssim, opening_followed, pose_error,
-                               psnr, ssim, turn_followed)
+                               mesh_yaw, mouth_correlation, mouth_opening, ms_ssim, opening_followed,
+                               pose_error, psnr, ssim, turn_followed)
 from .motion import MOTIONS, MotionConfig, perform, record
 from .render import OFFLINE, RENDERINGS, embed, generate
 from .video import to_tensor, to_uint8
@@ -61,7 +61,7 @@ def cross_pairs(
     order, pairs = list(range(len(tracks))), []
     for t in order:
         others = [i for i in order[t+1:] + order[:t] if tracks[i].ident != tracks[t].ident]
-        if not others: raise X2FaceError("Cross-identity evaluation wants tracks of two identities or more.")
+        if not others: raise X2FaceError("Cross-identity evaluation requires tracks of two people or more.")
         pairs.append((t, others[0]))
     return pairs
 
@@ -72,6 +72,10 @@ def _measures():
     except X2FaceError as e:
         warnings.warn(f"Landmarks, pose, identity and failures are left out of the table. {e}")
         return None
+
+def _meshes(mesh, frames): # (468,3) of each, or None
+    mesh.reset()
+    return [mesh.points3d(f) for f in frames]
 
 # %% ../nbs/41_evaluation.ipynb #41-evaluation-008b
 def _of_faces(
@@ -114,7 +118,7 @@ def evaluate(
 ) -> pd.DataFrame: # a row a track and method
     "Figures of a model and of the baselines. Raises `X2FaceError` if cross-identity has only one identity."
     measures, was_training = _measures() if landmarks else None, model.training
-    perceived = PerceptualDistance() if measures and not cross else None
+    perceived, mesh = PerceptualDistance() if measures and not cross else None, measures and FaceMesh()
     model.eval()
     device, rows, size = next(model.parameters()).device, [], frames.size
     pairs = cross_pairs(frames.tracks) if cross else [(t, t) for t in range(len(frames.tracks))]
@@ -133,6 +137,7 @@ def evaluate(
         drv, drv_after = to_tensor(drvs), to_tensor(after)
         if measures:
             truth, (still,) = _of_faces(drvs, measures, not cross), _of_faces(frames[s, 0][None], measures)
+            wanted = _meshes(mesh, drvs)
         for method, parts in out.items():
             gen, gen_after = (torch.cat(x) for x in zip(*parts))
             who = dict(source=frames.tracks[s].name, driving=frames.tracks[d].name)
@@ -146,6 +151,7 @@ def evaluate(
             if measures:
                 of = [still] * len(gen) if method in BASELINES else _of_faces(to_uint8(gen), measures)
                 row |= _face_figures(of, truth, still, size, cross)
+                row |= dict(turn_mesh=opening_followed(mesh_yaw, _meshes(mesh, to_uint8(gen)), wanted, 4.)[1])
             rows.append(row)
     model.train(was_training)
     return pd.DataFrame(rows)
@@ -286,6 +292,7 @@ FIGURES = {  # figure → how it is called, and its decimals
     "akd_face": ("AKD ÷ face size ↓", 4),
     "pose": ("pose error ↓ (°)", 2),
     "turn": ("turn followed ↑ (share of yaw)", 2),
+    "turn_mesh": ("turn followed, by the mesh ↑", 2),
     "mouth": ("mouth correlation ↑", 2),
     "mouth_slope": ("mouth slope ↑", 2),
     "eyes": ("eye correlation ↑", 2),

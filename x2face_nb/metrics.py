@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['l1', 'psnr', 'ssim', 'ms_ssim', 'PerceptualDistance', 'keypoint_distance', 'face_size', 'mouth_opening',
            'eye_opening', 'mouth_correlation', 'eye_correlation', 'opening_followed', 'head_pose', 'pose_error',
-           'turn_followed', 'FaceIdentity', 'identity_distance', 'identity_similarity', 'flicker', 'skin_tone']
+           'turn_followed', 'mesh_yaw', 'FaceIdentity', 'identity_distance', 'identity_similarity', 'flicker',
+           'skin_tone']
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-002
 import cv2
@@ -196,6 +197,14 @@ def turn_followed(
     if len(both) < 3 or (sd := both[:, 0].std()) < least: return float("nan")
     drv, gen = (both - both.mean(0)).T
     return float((drv * gen).mean() / sd**2)
+
+# %% ../nbs/40_metrics.ipynb #40-metrics-146
+def mesh_yaw(
+    points:np.ndarray, # (468,3) face mesh in pixels, as `FaceMesh.points3d` gives
+) -> float: # degrees; positive turns to the right of the picture
+    "Yaw of the line through both cheeks."
+    across = points[454] - points[234]
+    return float(np.degrees(np.arctan2(across[2], across[0])))
 
 # %% ../nbs/40_metrics.ipynb #40-metrics-047
 class FaceIdentity:

@@ -59,6 +59,11 @@ STAGES = {"release": {
     "live_people2": Stage(dict(steps=2392, seed=17, lr=2e-4)), # the same again
     "live_likeness": Stage(dict( # stage two of the paper: the generated face must stay the same person
         steps=2300, seed=23, lr=1e-4, warmup=30, jitter=.05, terms__identity=.5, terms__other_identity=.05)),
+    "live_photometric": Stage(dict( # pixels count more, and more of the pairs are real
+        steps=5500, seed=37, lr=3e-4, warmup=50, lifted=.3, terms__l1=24., terms__optical=6.,
+        terms__agreement=6., terms__identity=0., terms__other_identity=0.)),
+    "live_likeness2": Stage(dict( # stage two again
+        steps=2400, seed=41, lr=2e-4, warmup=30, terms__identity=1., terms__other_identity=.1)),
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
