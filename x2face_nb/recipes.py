@@ -63,7 +63,7 @@ STAGES = {"release": {
         steps=5500, seed=37, lr=3e-4, warmup=50, lifted=.3, terms__l1=24., terms__optical=6.,
         terms__agreement=6., terms__identity=0., terms__other_identity=0.)),
     "live_likeness2": Stage(dict( # stage two again
-        steps=2400, seed=41, lr=2e-4, warmup=30, terms__identity=1., terms__other_identity=.1)),
+        steps=2400, seed=41, lr=2e-4, warmup=30, terms__identity=1., terms__other_identity=.1), mean=True),
 }}
 
 # %% ../nbs/33_recipes.ipynb #33-recipes-010
