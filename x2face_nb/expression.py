@@ -8,18 +8,14 @@ __all__ = ['CHEEKS', 'MARKS', 'INSIDE', 'CLOSED', 'JAW', 'SHOWN', 'TOOTH', 'IRIS
            'upper_teeth', 'looking', 'ExpressionMaps', 'lid_shares', 'closed_gap']
 
 # %% ../nbs/15_expression.ipynb #15-expression-002
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-from .core import X2FaceError
-from .faces import MESH_68, FaceMesh
+from .faces import MESH_68, FaceMesh, packaged_net
 from .lift import BROWS, LIDS, LOWER_LIP, OVAL, UPPER_LIP
 
 # %% ../nbs/15_expression.ipynb #26-motion-016
@@ -29,14 +25,7 @@ INSIDE = [78, *UPPER_LIP[3], 308, *LOWER_LIP[3][::-1]] # outline of the mouth's 
 
 # %% ../nbs/15_expression.ipynb #26-motion-017
 @lru_cache(1)
-def _eye_net() -> cv2.dnn.Net:
-    "The packaged eye model. Raises `X2FaceError` if the file is missing or damaged."
-    path = Path(str(resources.files("x2face_nb"))) / "pretrained" / "iris_landmark.tflite"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
-    if not digest.startswith("d1744d2a09c25f50"):
-        raise X2FaceError(f"The eye model {path} is missing or damaged; install x2face_nb again.")
-    classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
-    return cv2.dnn.readNetFromTFLite(str(path), *classic)
+def _eye_net(): return packaged_net("iris_landmark.tflite", "d1744d2a09c25f50", "eye model")
 
 # %% ../nbs/15_expression.ipynb #26-motion-018
 class FaceReader:

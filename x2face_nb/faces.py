@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AROUND', 'FLIP_68', 'MESH_68', 'N_MESH', 'Face', 'FaceDetector', 'choose_face', 'box_iou', 'FaceTrack', 'FaceTracker',
            'SquareCrop', 'wider', 'cut_around', 'CropConfig', 'crop_of_boxes', 'still_square', 'crop_still',
-           'track_crop', 'StreamCrop', 'paste_back', 'FaceLandmarks', 'MeshView', 'FaceMesh', 'quarter_turns',
-           'mirror_order']
+           'track_crop', 'StreamCrop', 'paste_back', 'FaceLandmarks', 'packaged_net', 'MeshView', 'FaceMesh',
+           'quarter_turns', 'mirror_order']
 
 # %% ../nbs/10_faces.ipynb #10-faces-002
 import hashlib
@@ -399,15 +399,21 @@ MESH_68 = np.array([
 N_MESH = 68 + 468 # points that `FaceMesh` gives
 
 # %% ../nbs/10_faces.ipynb #10-faces-165
-def _mesh_net() -> cv2.dnn.Net:
-    "The packaged mesh model. Raises `X2FaceError` if the file is missing or damaged."
-    path = Path(str(resources.files("x2face_nb")))/"pretrained"/"face_landmark.tflite"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
-    if not digest.startswith("2efcb4f4de43c761"):
-        raise X2FaceError(f"The mesh model {path} is missing or damaged; install x2face_nb again.")
-    # OpenCV 5's new engine drops the score
+def packaged_net(
+    name:str, # *.tflite in the package
+    digest:str, # how its SHA-256 begins
+    what:str, # how a message calls it
+) -> cv2.dnn.Net:
+    "A network of the package. Raises `X2FaceError` if its file is missing or damaged."
+    path = Path(str(resources.files("x2face_nb"))) / "pretrained" / name
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
+    if not found.startswith(digest):
+        raise X2FaceError(f"The {what} {path} is missing or damaged; install x2face_nb again.")
+    # OpenCV 5's new engine drops the mesh's score
     classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
     return cv2.dnn.readNetFromTFLite(str(path), *classic)
+
+def _mesh_net(): return packaged_net("face_landmark.tflite", "2efcb4f4de43c761", "mesh model")
 
 # %% ../nbs/10_faces.ipynb #10-faces-167
 @dataclass(frozen=True)
