@@ -117,6 +117,7 @@ class Rims:
         reach:tuple, # how far above and below skin comes along, pixels
         rise:float, # share of the way to each other that the lower rim goes
         size:int, # side of the photograph, pixels
+        lashes:float=0., # how far below the upper rim it is dark, in distances of the corners
     ):
         up, low, ends = rows
         start, end = sorted(points[list(ends)], key=lambda p: p[0])
@@ -127,8 +128,8 @@ class Rims:
         self._box, self._at = _window([(x, y) for x in (0, width) for y in heights] @ turn + start, size)
         x, self._y = np.moveaxis((self._at - start) @ turn.T, -1, 0)
         def edge(row): return np.interp(x, *np.transpose(sorted(rows[[*ends, *row]].tolist())))
-        self._up, slack = edge(up), .05 * width * np.sin(np.pi * (x / width).clip(0, 1))
-        self._low = np.maximum(edge(low) + slack, self._up)
+        self._up, arch = edge(up), width * np.sin(np.pi * (x / width).clip(0, 1))
+        self._low, self._lashes = np.maximum(edge(low) + .05 * arch, self._up), lashes * arch
         self._far, self._down = (self._up - reach[0], self._low + reach[1]), turn[1]
         self._rise, self._soft = rise, .7 * size / 256
 
@@ -145,8 +146,15 @@ class Rims:
         for there, edge, side in ((self._slid(1, low), low, 1), (self._slid(0, up), up, -1)):
             cover = np.clip(side * (self._y - edge) / self._soft + .5, 0, 1)[..., None]
             mine += cover * (self._read(img, there) - mine)
+        if lashed := self._lashes.any() and np.clip(3 * (1 - share), 0, 1):
+            ends = self._y - up + 2 * self._soft, up + self._lashes - self._y
+            cover = np.prod([np.clip(off / self._soft + .5, 0, 1) for off in ends], 0)[..., None]
+            mine += lashed * cover * (self._hanging(img, up) - mine)
         out[self._box] = mine.round().clip(0, 255)
         return out
+
+    def _hanging(self, img, up): # what hangs from the upper rim, nowhere brighter than the skin above it
+        return np.minimum(self._read(img, self._y + self._up - up), self._read(img, self._up - 3 * self._soft))
 
     def _slid(self, rim, edge): # where skin that moves along with a rim is read
         rest, far = (self._up, self._low)[rim], self._far[rim]
@@ -168,7 +176,7 @@ def eye_rims(
     _, up, low, ends = LIDS[eye]
     width = np.linalg.norm(np.subtract(*points[list(ends)]))
     brow = .85 * np.linalg.norm(points[up].mean(0) - points[BROWS[eye, 5:]].mean(0))
-    return Rims(points, (up, low, ends), (max(.25 * width, brow), .25 * width), .3, size)
+    return Rims(points, (up, low, ends), (max(.25 * width, brow), .25 * width), .3, size, .05)
 
 # %% ../nbs/15_expression.ipynb #26-motion-131-b
 def lip_rims(
