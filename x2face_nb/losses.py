@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MOUTH_68', 'EYES_68', 'WHOLE', 'GIVEN', 'TERMS', 'photometric_loss', 'ms_ssim_window', 'ms_ssim_loss', 'read_grid',
            'points_loss', 'landmark_loss', 'face_shape', 'shape_loss', 'form_loss', 'parts_loss', 'optical_loss',
-           'agreement_loss', 'point_agreement_loss', 'lift_flow_loss', 'lift_agreement_loss', 'face_distance',
-           'identity_loss', 'other_identity_loss', 'Term', 'term', 'needs', 'deep_sum', 'total_loss']
+           'agreement_loss', 'point_agreement_loss', 'calibrated_loss', 'lift_flow_loss', 'lift_agreement_loss',
+           'face_distance', 'identity_loss', 'other_identity_loss', 'Term', 'term', 'needs', 'deep_sum', 'total_loss']
 
 # %% ../nbs/30_losses.ipynb #30-losses-002
 import inspect
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .core import X2FaceError, unknown
 from .identity import CORNERS
-from .warp import compose, flow_to_grid, identity_grid, resize_flow, warp
+from .warp import calibrate, compose, flow_to_grid, identity_grid, resize_flow, warp
 
 # %% ../nbs/30_losses.ipynb #30-losses-005
 def photometric_loss(
@@ -180,6 +180,22 @@ def point_agreement_loss(
     there = read_grid(src_flow.flatten(0, 1), s.where(known, 0))
     return ((read_grid(drive_flow.repeat_interleave(k, 0), d.where(known, 0)) - there).abs() * known).mean()
 
+# %% ../nbs/30_losses.ipynb #30-losses-144
+def calibrated_loss(
+    srcs:Tensor, # (B,K,3,H,W) sources in [0,1]
+    drv:Tensor, # (B,3,H,W) driving frame in [0,1]
+    embed_flow:Tensor, # (B,K,2,h,w) flow fields of the sources
+    drive_flow:Tensor, # (B,2,h,w) flow field of the driving frame
+    src_flow:Tensor, # (B,K,2,h,w) driving flow fields of the sources
+    seen:Tensor|None=None, # (B,1,H,W) 1 where a pixel counts, else 0; all count if None
+) -> Tensor: # scalar
+    "Photometric loss of the calibrated frame, sampled once from each source; several give their mean."
+    k, size = srcs.shape[1], tuple(drv.shape[-2:])
+    inner = calibrate(embed_flow.flatten(0, 1).float(), src_flow.flatten(0, 1).float())
+    outer = flow_to_grid(resize_flow(drive_flow.float(), size)).repeat_interleave(k, 0)
+    gens = warp(srcs.flatten(0, 1), compose(inner, outer), "border").unflatten(0, srcs.shape[:2])
+    return photometric_loss(gens.mean(1), drv, seen)
+
 # %% ../nbs/30_losses.ipynb #30-losses-146
 def lift_flow_loss(
     embed_flow:Tensor, # (B,K,2,h,w) flow fields of the sources
@@ -288,6 +304,7 @@ class Term:
 # %% ../nbs/30_losses.ipynb #30-losses-155
 TERMS = {
     "l1": Term(photometric_loss),
+    "calibrated": Term(calibrated_loss),
     "ms_ssim": Term(ms_ssim_loss, min_side=33),
     "landmarks": Term(landmark_loss, fades=True),
     "shape": Term(shape_loss, fades=True, readout=2 * 68),
