@@ -231,7 +231,8 @@ def _parts(template): # yields short pieces; what is read of a temporary file is
     for i in range(0, len(template), 1000):
         yield replace(template, **{k: v[i:i + 1000] for k, v in rows.items()})
         for v in rows.values():
-            if hasattr(v, "_mmap") and hasattr(mmap, "MADV_DONTNEED"): v._mmap.madvise(mmap.MADV_DONTNEED)
+            if isinstance(v.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                v.base.madvise(mmap.MADV_DONTNEED)
 
 # %% ../nbs/26_motion.ipynb #26-motion-024-b
 def _encoded(model, crops, render) -> np.ndarray: # (N,F,D) driving vectors
