@@ -406,7 +406,7 @@ def lid_shares(
     "How far each eye is open."
     wider = lids / np.maximum(opened, .15) - 1
     wider = np.sign(wider) * np.maximum(0, np.abs(wider) - .04) # lids that tremble stand still
-    return np.clip(1 + wider / .56, 0, 1.25)
+    return np.clip(1 + wider / .46, 0, 1.25)
 
 # %% ../nbs/15_expression.ipynb #26-motion-044
 def closed_gap(
