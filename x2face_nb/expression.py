@@ -154,7 +154,8 @@ class Rims:
         return out
 
     def _hanging(self, img, up): # what hangs from the upper rim, nowhere brighter than the skin above it
-        return np.minimum(self._read(img, self._y + self._up - up), self._read(img, self._up - 3 * self._soft))
+        skin = self._read(img, self._up - 3 * self._soft)
+        return np.minimum(self._read(img, self._y + self._up - up), skin)
 
     def _slid(self, rim, edge): # where skin that moves along with a rim is read
         rest, far = (self._up, self._low)[rim], self._far[rim]
