@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHEEKS', 'MARKS', 'INSIDE', 'CLOSED', 'JAW', 'SHOWN', 'TOOTH', 'IRIS', 'OPEN', 'FaceReader', 'in_sides',
-           'lid_openings', 'mouth_gap', 'gaze', 'Rims', 'eye_rims', 'lip_rims', 'moved_map', 'move_mouth',
-           'upper_teeth', 'looking', 'ExpressionMaps', 'lid_shares', 'closed_gap']
+           'lid_openings', 'mouth_gap', 'gaze', 'Rims', 'Lids', 'lip_rims', 'moved_map', 'move_mouth', 'upper_teeth',
+           'looking', 'ExpressionMaps', 'lid_shares', 'closed_gap']
 
 # %% ../nbs/15_expression.ipynb #15-expression-002
 from collections.abc import Callable
@@ -117,20 +117,21 @@ class Rims:
         reach:tuple, # how far above and below skin comes along, pixels
         rise:float, # share of the way to each other that the lower rim goes
         size:int, # side of the photograph, pixels
-        lashes:float=0., # how far below the upper rim it is dark, in distances of the corners
     ):
         up, low, ends = rows
         start, end = sorted(points[list(ends)], key=lambda p: p[0])
-        width, along = np.linalg.norm(end - start), end - start
-        turn = np.array([along, [-along[1], along[0]]]) / width
+        self._width, along = np.linalg.norm(end - start), end - start
+        turn = np.array([along, [-along[1], along[0]]]) / self._width
         rows = (points - start) @ turn.T # along the rims and down, pixels
         heights = rows[up, 1].min() - reach[0], rows[low, 1].max() + reach[1]
-        self._box, self._at = _window([(x, y) for x in (0, width) for y in heights] @ turn + start, size)
+        box = [(x, y) for x in (0, self._width) for y in heights] @ turn + start
+        self._box, self._at = _window(box, size)
         x, self._y = np.moveaxis((self._at - start) @ turn.T, -1, 0)
         def edge(row): return np.interp(x, *np.transpose(sorted(rows[[*ends, *row]].tolist())))
-        self._up, arch = edge(up), width * np.sin(np.pi * (x / width).clip(0, 1))
-        self._low, self._lashes = np.maximum(edge(low) + .05 * arch, self._up), lashes * arch
-        self._far, self._down = (self._up - reach[0], self._low + reach[1]), turn[1]
+        self._arch = self._width * np.sin(np.pi * (x / self._width).clip(0, 1))
+        self._up = edge(up)
+        self._low = np.maximum(edge(low) + .05 * self._arch, self._up)
+        self._above, self._below, self._down = self._up - reach[0], self._low + reach[1], turn[1]
         self._rise, self._soft = rise, .7 * size / 256
 
     def __call__(self,
@@ -141,26 +142,23 @@ class Rims:
         if share == 1 or not self._y.size: return img
         low = self._low - self._rise * max(0, 1 - share) * (self._low - self._up)
         up = low - (1.04 * share - .04) * (low - self._up) # shut rims overlap
-        between = self._low - (self._low - self._y) / max(1, share)
-        out, mine = img.copy(), self._read(img, between)
-        for there, edge, side in ((self._slid(1, low), low, 1), (self._slid(0, up), up, -1)):
-            cover = np.clip(side * (self._y - edge) / self._soft + .5, 0, 1)[..., None]
-            mine += cover * (self._read(img, there) - mine)
-        if lashed := self._lashes.any() and np.clip(3 * (1 - share), 0, 1):
-            ends = self._y - up + 2 * self._soft, up + self._lashes - self._y
-            cover = np.prod([np.clip(off / self._soft + .5, 0, 1) for off in ends], 0)[..., None]
-            mine += lashed * cover * (self._hanging(img, up) - mine)
+        mine = self._read(img, self._low - (self._low - self._y) / max(1, share))
+        self._lay(mine, self._slid(img, self._low, low, self._below), self._y - low)
+        over, edge = self._upper(img, up, share)
+        self._lay(mine, over, edge - self._y)
+        out = img.copy()
         out[self._box] = mine.round().clip(0, 255)
         return out
 
-    def _hanging(self, img, up): # what hangs from the upper rim, nowhere brighter than the skin above it
-        skin = self._read(img, self._up - 3 * self._soft)
-        return np.minimum(self._read(img, self._y + self._up - up), skin)
+    def _upper(self, img, up, share): # what covers the photograph from above, and its lower edge
+        return self._slid(img, self._up, up, self._above), up
 
-    def _slid(self, rim, edge): # where skin that moves along with a rim is read
-        rest, far = (self._up, self._low)[rim], self._far[rim]
+    def _lay(self, under, over, inside): # changes `under` where `inside` is positive
+        under += np.clip(inside / self._soft + .5, 0, 1)[..., None] * (over - under)
+
+    def _slid(self, img, rest, edge, far): # skin that moves along with a rim
         t = ((self._y - far) / (edge - far)).clip(0, 1)
-        return self._y - (edge - rest) * t * t * (3 - 2 * t)
+        return self._read(img, self._y - (edge - rest) * t * t * (3 - 2 * t))
 
     def _read(self, img, y):
         at = np.float32(self._at + (y - self._y)[..., None] * self._down)
@@ -168,16 +166,33 @@ class Rims:
         return np.float32(out)
 
 # %% ../nbs/15_expression.ipynb #26-motion-131
-def eye_rims(
-    points:np.ndarray, # (468,2) of a photograph
-    eye:int, # 0 for the left one in the picture, 1 for the right one
-    size:int, # side of the photograph, pixels
-) -> Rims:
+class Lids(Rims):
     "The lids of one eye."
-    _, up, low, ends = LIDS[eye]
-    width = np.linalg.norm(np.subtract(*points[list(ends)]))
-    brow = .85 * np.linalg.norm(points[up].mean(0) - points[BROWS[eye, 5:]].mean(0))
-    return Rims(points, (up, low, ends), (max(.25 * width, brow), .25 * width), .3, size, .05)
+    def __init__(self,
+        points:np.ndarray, # (468,2) of a photograph, as `FaceReader` gives
+        eye:int, # 0 for the left one in the picture, 1 for the right one
+        size:int, # side of the photograph, pixels
+    ):
+        _, up, low, ends = LIDS[eye]
+        width = np.linalg.norm(np.subtract(*points[list(ends)]))
+        brow = np.linalg.norm(points[up].mean(0) - points[BROWS[eye, 5:]].mean(0))
+        super().__init__(points, (up, low, ends), (max(.25 * width, .85 * brow), .25 * width), .4, size)
+        self._crease = self._up - .4 * brow
+        self._dark = np.ones([1 + 2 * round(.045 * width)] * 2, np.uint8)
+
+    def _upper(self, img, up, share):
+        if share > 1: return super()._upper(img, up, share)
+        out, skin, shut = self._slid(img, self._up, up, self._crease), self._skin(img), min(1, 2 * (1 - share))
+        out += shut * ((self._y - self._crease) / (.1 * self._width)).clip(0, 1)[..., None] * (skin - out)
+        lashes = np.minimum(self._read(cv2.erode(img, self._dark), self._y + self._up - up), skin)
+        self._lay(out, out + shut * (lashes - out), self._y - up + .1 * self._width)
+        return out, up + .05 * shut * self._arch
+
+    def _skin(self, img): # of a shut eye
+        low = self._low + .07 * self._width
+        above, below = self._read(img, self._crease), self._read(img, low)
+        t = ((self._y - self._crease) / (low - self._crease)).clip(0, 1)[..., None]
+        return cv2.GaussianBlur(above + t * (below - above), (0, 0), .06 * self._width)
 
 # %% ../nbs/15_expression.ipynb #26-motion-131-b
 def lip_rims(
@@ -315,7 +330,7 @@ class ExpressionMaps:
         self.img, self.size, self._seen = img, len(img), np.float64(points[:, :2])
         self.points = self._seen[:468]
         self.gap = mouth_gap(self.points)
-        self._lids = [eye_rims(self.points, eye, self.size) for eye in (0, 1)]
+        self._lids = [Lids(self.points, eye, self.size) for eye in (0, 1)]
         self._wide = np.clip(OPEN / np.maximum(lid_openings(self.points), .01), 1, 2.2)
         self._here = np.stack(np.meshgrid(*[np.arange(self.size, dtype=np.float32)] * 2), -1)
         self.rest = min(self.gap, JAW) # from here on the lips close alone
