@@ -182,7 +182,8 @@ class Lids(Rims):
 
     def _upper(self, img, up, share):
         if share > 1: return super()._upper(img, up, share)
-        out, skin, shut = self._slid(img, self._up, up, self._crease), self._skin(img), min(1, 2 * (1 - share))
+        out, skin = self._slid(img, self._up, up, self._crease), self._skin(img)
+        shut = min(1, 2 * (1 - share)) # from half open on, nothing but skin
         out += shut * ((self._y - self._crease) / (.1 * self._width)).clip(0, 1)[..., None] * (skin - out)
         lashes = np.minimum(self._read(cv2.erode(img, self._dark), self._y + self._up - up), skin)
         self._lay(out, out + shut * (lashes - out), self._y - up + .1 * self._width)
