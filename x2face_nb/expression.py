@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHEEKS', 'MARKS', 'INSIDE', 'CLOSED', 'JAW', 'SHOWN', 'TOOTH', 'IRIS', 'OPEN', 'FaceReader', 'in_sides',
-           'lid_openings', 'mouth_gap', 'gaze', 'Rims', 'Lids', 'lip_rims', 'moved_map', 'move_mouth', 'upper_teeth',
+           'lid_openings', 'mouth_gap', 'gaze', 'Rims', 'Lids', 'Lips', 'moved_map', 'move_mouth', 'upper_teeth',
            'looking', 'ExpressionMaps', 'lid_shares', 'closed_gap']
 
 # %% ../nbs/15_expression.ipynb #15-expression-002
@@ -143,15 +143,21 @@ class Rims:
         low = self._low - self._rise * max(0, 1 - share) * (self._low - self._up)
         up = low - (1.04 * share - .04) * (low - self._up) # shut rims overlap
         mine = self._read(img, self._low - (self._low - self._y) / max(1, share))
-        self._lay(mine, self._slid(img, self._low, low, self._below), self._y - low)
+        under, edge = self._lower(img, low, share)
+        self._lay(mine, under, self._y - edge)
         over, edge = self._upper(img, up, share)
         self._lay(mine, over, edge - self._y)
         out = img.copy()
-        out[self._box] = mine.round().clip(0, 255)
+        out[self._box] = self._joined(mine, up, share).round().clip(0, 255)
         return out
 
-    def _upper(self, img, up, share): # what covers the photograph from above, and its lower edge
+    def _lower(self, img, low, share): # what covers the photograph from below, and its upper edge
+        return self._slid(img, self._low, low, self._below), low
+
+    def _upper(self, img, up, share): # the same from above
         return self._slid(img, self._up, up, self._above), up
+
+    def _joined(self, mine, up, share): return mine # where the rims meet
 
     def _lay(self, under, over, inside): # changes `under` where `inside` is positive
         under += np.clip(inside / self._soft + .5, 0, 1)[..., None] * (over - under)
@@ -196,13 +202,34 @@ class Lids(Rims):
         return cv2.GaussianBlur(above + t * (below - above), (0, 0), .06 * self._width)
 
 # %% ../nbs/15_expression.ipynb #26-motion-131-b
-def lip_rims(
-    points:np.ndarray, # (468,2) of a photograph
-    size:int, # side of the photograph, pixels
-) -> Rims:
+class Lips(Rims):
     "The lips."
-    far = lambda a, b: np.linalg.norm(points[a] - points[b])
-    return Rims(points, (UPPER_LIP[3], LOWER_LIP[3], (78, 308)), (.9 * far(13, 2), far(14, 152)), .65, size)
+    def __init__(self,
+        points:np.ndarray, # (468,2) of a photograph, as `FaceReader` gives
+        size:int, # side of the photograph, pixels
+    ):
+        far = lambda a, b: np.linalg.norm(points[a] - points[b], axis=-1).mean()
+        reach = .9 * far(13, 2), far(14, 152)
+        super().__init__(points, (UPPER_LIP[3], LOWER_LIP[3], (78, 308)), reach, .65, size)
+        self._parted = np.clip(mouth_gap(points) / .03 - 1, 0, 1) # closed lips hide nothing
+        bow = self._parted * self._arch / self._width
+        thick = [far(rows[0, 3:6], rows[3, 3:6]) for rows in (UPPER_LIP, LOWER_LIP)]
+        self._hidden = [min(.06 * self._width, .2 * t) * bow for t in thick]
+        self._dark, self._bow = np.ones([1 + 2 * round(.03 * self._width)] * 2, np.uint8), bow[..., None]
+
+    def _lower(self, img, low, share):
+        rest = self._low + min(1, 2 * (1 - share)) * self._hidden[1]
+        return self._slid(img, rest, low, self._below), low - 2 * self._shut(share) * self._soft
+
+    def _upper(self, img, up, share):
+        return self._slid(img, self._up - min(1, 2 * (1 - share)) * self._hidden[0], up, self._above), up
+
+    def _joined(self, mine, up, share):
+        if share >= .5: return mine
+        seam = np.exp(-((self._y - up) / (.03 * self._width))**2)[..., None] * self._bow
+        return mine + self._shut(share) * seam * (.8 * cv2.erode(mine, self._dark) - mine)
+
+    def _shut(self, share): return self._parted * max(0, 1 - 2 * share)
 
 # %% ../nbs/15_expression.ipynb #26-motion-030
 def moved_map(
@@ -338,7 +365,7 @@ class ExpressionMaps:
         gaps = np.unique([*np.linspace(self.rest, max(.6, self.gap + .1), 12), self.gap])
         self._mouth = gaps, np.stack([self._opened(g) for g in gaps])
         self._jawed = self._jaw(self.rest)
-        self._lips = lip_rims(move_mouth(self.points, self.rest), self.size)
+        self._lips = Lips(move_mouth(self.points, self.rest), self.size)
         self._gaps = np.unique([*np.linspace(0, self.rest, 6), *gaps])
         self._inner = np.stack([_inner_lips(move_mouth(self.points, g)) for g in self._gaps])
         self._dark = self._colour([*UPPER_LIP[:2].flat, *LOWER_LIP[:2].flat]) * [.3, .22, .22]
