@@ -205,31 +205,33 @@ class Lids(Rims):
 class Lips(Rims):
     "The lips."
     def __init__(self,
-        points:np.ndarray, # (468,2) of a photograph, as `FaceReader` gives
+        points:np.ndarray, # (468,2) of a photograph, whose jaw may have moved
         size:int, # side of the photograph, pixels
+        gap:float, # `mouth_gap` of the photograph as it is
     ):
         far = lambda a, b: np.linalg.norm(points[a] - points[b], axis=-1).mean()
         reach = .9 * far(13, 2), far(14, 152)
         super().__init__(points, (UPPER_LIP[3], LOWER_LIP[3], (78, 308)), reach, .65, size)
-        self._parted = np.clip(mouth_gap(points) / .03 - 1, 0, 1) # closed lips hide nothing
-        bow = self._parted * self._arch / self._width
+        bow = self._arch / self._width
         thick = [far(rows[0, 3:6], rows[3, 3:6]) for rows in (UPPER_LIP, LOWER_LIP)]
         self._hidden = [min(.06 * self._width, .2 * t) * bow for t in thick]
         self._dark, self._bow = np.ones([1 + 2 * round(.03 * self._width)] * 2, np.uint8), bow[..., None]
+        self._parted = np.clip((gap - CLOSED) / .03, 0, 1) # closed lips hide nothing
 
     def _lower(self, img, low, share):
-        rest = self._low + min(1, 2 * (1 - share)) * self._hidden[1]
-        return self._slid(img, rest, low, self._below), low - 2 * self._shut(share) * self._soft
+        shut = self._shut(share)
+        rest = self._low + shut * self._hidden[1]
+        return self._slid(img, rest, low, self._below), low - 2 * shut * self._soft
 
     def _upper(self, img, up, share):
-        return self._slid(img, self._up - min(1, 2 * (1 - share)) * self._hidden[0], up, self._above), up
+        return self._slid(img, self._up - self._shut(share) * self._hidden[0], up, self._above), up
 
     def _joined(self, mine, up, share):
-        if share >= .5: return mine
+        if not self._shut(share): return mine
         seam = np.exp(-((self._y - up) / (.03 * self._width))**2)[..., None] * self._bow
         return mine + self._shut(share) * seam * (.8 * cv2.erode(mine, self._dark) - mine)
 
-    def _shut(self, share): return self._parted * max(0, 1 - 2 * share)
+    def _shut(self, share): return self._parted * max(0, 1 - share / .3)
 
 # %% ../nbs/15_expression.ipynb #26-motion-030
 def moved_map(
@@ -365,7 +367,7 @@ class ExpressionMaps:
         gaps = np.unique([*np.linspace(self.rest, max(.6, self.gap + .1), 12), self.gap])
         self._mouth = gaps, np.stack([self._opened(g) for g in gaps])
         self._jawed = self._jaw(self.rest)
-        self._lips = Lips(move_mouth(self.points, self.rest), self.size)
+        self._lips = Lips(move_mouth(self.points, self.rest), self.size, self.gap)
         self._gaps = np.unique([*np.linspace(0, self.rest, 6), *gaps])
         self._inner = np.stack([_inner_lips(move_mouth(self.points, g)) for g in self._gaps])
         self._dark = self._colour([*UPPER_LIP[:2].flat, *LOWER_LIP[:2].flat]) * [.3, .22, .22]
